@@ -1,0 +1,66 @@
+"""Option types that mean the same in every command, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evit_cli.errors import UsageError
+from evit_cli.types import ImageSize
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Data only, no talk.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="A name from `evit models ls`, a file, a folder, or hf://owner/repo[/file][@revision].",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Weights for --model from this file."),
+]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="PROFILE", help="Device profile (`evit devices ls`)."),
+]
+BackendName = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="What runs the model, e.g. torch.")
+]
+PrecisionName = Annotated[
+    str | None, typer.Option("--precision", metavar="fp32|fp16|int8", help="Number format.")
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="HxW", help="Fit frames into this size, keeping the aspect."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="PATH", help="Where to write.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Make no network request.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads for the model.")
+]
+
+
+def parse_size(text: str | None) -> ImageSize | None:
+    """The value of `--size`.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    try:
+        return None if text is None else ImageSize.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help: real examples, one a line."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,89 @@
+"""Multi-scale ReLU linear attention, the heart of EfficientViT (paper section 3.1).
+
+Eq. (2) of the paper is softmax-free attention with similarity ReLU(q) ReLU(k)^T; Eq. (3) uses
+associativity so that the cost grows with N instead of N^2:
+
+    out_n = sum_j q_nj (sum_m k_mj v_m) / sum_j q_nj (sum_m k_mj)
+
+Taken literally the sums over m = 1..N pixels overflow float16 on real images (and then give NaN).
+Here the same ratio is written as a weighted mean of weighted means,
+
+    s_j  = mean_m k_mj,   c_j = sum_m (k_mj / (N s_j)) v_m,   w_nj = q_nj s_j / sum_j q_nj s_j
+    out_n = sum_j w_nj c_j
+
+so that |c_j| <= max|v|, 0 <= w_nj <= 1 and |out| <= max|v|: float16 holds whatever the image size
+and the activations, without a float32 island.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from evit_cli.models.layers import ConvNorm
+
+DENOMINATOR_FLOOR = 2.0**-14
+"""Smallest normal float16. Applied with a maximum, not a sum: exporters fold tiny addends away and
+delegates that run a float32 graph in float16 would flush a smaller constant to zero (0 / 0)."""
+
+
+def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Eq. (3) with every intermediate bounded by its inputs.
+
+    Args:
+        q: queries, (B, heads, dim, N), any float dtype.
+        k: keys, same shape.
+        v: values, same shape.
+
+    Returns:
+        (B, heads, dim, N) in the dtype of `q`; zero where a query or all keys are zero.
+    """
+    r = float(q.shape[-1]) ** -0.5  # N^(-1/2), on k and on v: keeps both factors far from denormals
+    q, k, v = torch.relu(q), torch.relu(k) * r, v * r
+    s = k.sum(dim=-1, keepdim=True) * r  # (B, heads, dim, 1), mean of ReLU(k) over the pixels
+    context = v @ (k / s.clamp(min=DENOMINATOR_FLOOR)).transpose(-1, -2)  # (B, heads, dim, dim)
+    relative = s / s.amax(dim=-2, keepdim=True).clamp(min=DENOMINATOR_FLOOR)  # in [0, 1]; cancels
+    w = q * relative
+    w = w / w.sum(dim=-2, keepdim=True).clamp(min=DENOMINATOR_FLOOR)
+    return context @ w
+
+
+class MultiScaleLinearAttention(nn.Module):
+    """Attention over q, k, v and over their k x k aggregations (paper Fig. 3).
+
+    Args:
+        channels: input and output channels.
+        head_dim: channels per head.
+        scales: kernel sizes of the aggregations; each adds `channels` attention outputs.
+        norm_eps: BatchNorm epsilon of the output projection.
+    """
+
+    def __init__(
+        self, channels: int, head_dim: int, scales: tuple[int, ...], norm_eps: float
+    ) -> None:
+        super().__init__()
+        if channels % head_dim:
+            raise ValueError(f"{channels} channels do not divide into heads of {head_dim}")
+        self.head_dim = head_dim
+        width = 3 * channels
+        groups = 3 * (channels // head_dim)
+        self.qkv = nn.Conv2d(channels, width, 1, bias=False)
+        self.scales = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
+                nn.Conv2d(width, width, 1, groups=groups, bias=False),
+            )
+            for kernel in scales
+        )
+        self.proj = ConvNorm(channels * (1 + len(scales)), channels, norm_eps=norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        b, _, h, w = x.shape
+        qkv = self.qkv(x)
+        multi = torch.cat([qkv, *(scale(qkv) for scale in self.scales)], dim=1)
+        # The published channel order is, head by head, [q | k | v].
+        multi = multi.reshape(b, -1, 3 * self.head_dim, h * w)  # (B, heads * scales, 3 dim, N)
+        q, k, v = multi.split(self.head_dim, dim=2)
+        out = relu_linear_attention(q, k, v)
+        return self.proj(out.reshape(b, -1, h, w))  # type: ignore[no-any-return]

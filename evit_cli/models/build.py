@@ -1,0 +1,19 @@
+"""From a variant to a module with random weights."""
+
+from __future__ import annotations
+
+from evit_cli.models.classify import Classifier
+from evit_cli.models.segment import Segmenter
+from evit_cli.models.variants import Variant
+from evit_cli.types import Task
+
+Model = Classifier | Segmenter
+
+
+def build_model(variant: Variant) -> Model:
+    """The model of `variant` with PyTorch's default initialisation, in training mode."""
+    if variant.task is Task.CLASSIFY:
+        return Classifier(variant)
+    if variant.task is Task.SEGMENT:
+        return Segmenter(variant)
+    raise ValueError(f"variant {variant.name}: task {variant.task.value} has no builder")

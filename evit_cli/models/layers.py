@@ -1,0 +1,72 @@
+"""The small layers that everything else is made of. Shapes are (B, C, H, W) unless said otherwise."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evit_cli.models.variants import Activation
+
+
+def activation(name: Activation) -> nn.Module:
+    """The activation module called `name`; "gelu" is the tanh form, as published."""
+    if name == "hswish":
+        return nn.Hardswish()
+    if name == "gelu":
+        return nn.GELU(approximate="tanh")
+    return nn.ReLU()
+
+
+class ConvNorm(nn.Module):
+    """Convolution with "same" padding, then an optional BatchNorm and an optional activation.
+
+    Args:
+        c_in: input channels.
+        c_out: output channels.
+        kernel: odd kernel size; the padding is `kernel // 2`.
+        stride: convolution stride.
+        groups: convolution groups.
+        norm_eps: BatchNorm epsilon, or None for a bias and no norm.
+        act: activation, or None.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        norm_eps: float | None,
+        act: Activation | None = None,
+    ) -> None:
+        super().__init__()
+        bias = norm_eps is None
+        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        self.norm = nn.Identity() if norm_eps is None else nn.BatchNorm2d(c_out, eps=norm_eps)
+        self.act = nn.Identity() if act is None else activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))."""
+        return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class Residual(nn.Module):
+    """`x + main(x)`."""
+
+    def __init__(self, main: nn.Module) -> None:
+        super().__init__()
+        self.main = main
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape in and out."""
+        return x + self.main(x)  # type: ignore[no-any-return]
+
+
+def resize_bicubic(x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
+    """Bicubic resize of (B, C, h, w) to (B, C, *size_hw), pixel centres aligned (a = -0.75)."""
+    if x.shape[-2:] == tuple(size_hw):
+        return x
+    return F.interpolate(x, size=tuple(size_hw), mode="bicubic", align_corners=False)

@@ -1,0 +1,192 @@
+"""Every published EfficientViT as numbers: widths, depths, heads. No torch is imported here.
+
+Sources: the paper (arXiv 2205.14756) and the published model tables. A variant is a frozen
+dataclass in a literal dict; the modules that turn it into layers are in `backbone.py`,
+`classify.py` and `segment.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from evit_cli.errors import EvitError, suggest
+from evit_cli.types import Task
+
+BlockKind = Literal["ds", "res", "mb", "fmb", "att"]
+Activation = Literal["hswish", "gelu", "relu"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution level: an entry (usually stride 2) followed by `depth` residual blocks."""
+
+    width: int
+    depth: int
+    kind: BlockKind
+    expand: int
+    entry_expand: int
+    bias_instead_of_norm: bool = False
+    """Inner convolutions of a block carry a bias and only the last one is normalised."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """A backbone: a stride-2 stem, then one `Stage` per further halving of the resolution."""
+
+    name: str
+    stem_width: int
+    stem_depth: int
+    stem_kind: BlockKind
+    stages: tuple[Stage, ...]
+    head_dim: int
+    act: Activation
+    norm_eps: float
+    attention_scales: tuple[int, ...] = (5,)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the stem and of each stage; stage i has stride 2 ** (i + 1)."""
+        return (self.stem_width, *(stage.width for stage in self.stages))
+
+
+@dataclass(frozen=True)
+class ClassifyHeadSpec:
+    """1x1 conv to `conv_width`, global average, linear to `linear_width`, linear to the classes."""
+
+    conv_width: int
+    linear_width: int
+
+
+@dataclass(frozen=True)
+class SegmentHeadSpec:
+    """Fuses strides 32, 16 and 8 at `width` channels, then `depth` blocks and a classifier."""
+
+    width: int
+    depth: int
+    expand: int
+    kind: BlockKind
+    final_expand: int | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model: a backbone, a head and what the head predicts."""
+
+    name: str
+    task: Task
+    backbone: BackboneSpec
+    head: ClassifyHeadSpec | SegmentHeadSpec
+    num_classes: int
+    dataset: str
+
+
+def _b(name: str, widths: tuple[int, ...], depths: tuple[int, ...], head_dim: int) -> BackboneSpec:
+    """B series: MBConv in stages 1 and 2, EfficientViT modules in stages 3 and 4 (paper Fig. 5).
+
+    The published depths of stages 1 and 2 count the stride-2 entry, those of 3 and 4 do not.
+    """
+    mb = tuple(Stage(widths[i], depths[i] - 1, "mb", 4, 4) for i in (1, 2))
+    att = tuple(Stage(widths[i], depths[i], "att", 4, 4, bias_instead_of_norm=True) for i in (3, 4))
+    stages = mb + att
+    return BackboneSpec(name, widths[0], depths[0], "ds", stages, head_dim, "hswish", 1e-5)
+
+
+def _large(
+    name: str,
+    widths: tuple[int, ...],
+    depths: tuple[int, ...],
+    kinds: tuple[BlockKind, ...],
+    expands: tuple[int, ...],
+    **options: float | tuple[int, ...],
+) -> BackboneSpec:
+    """L and XL series; a stage's stride-2 entry expands four times as much as its blocks."""
+    bare = len(widths) - 2  # the last two stages carry biases instead of inner norms
+    stages = tuple(
+        Stage(widths[i], depths[i], kinds[i], expands[i], expands[i] * 4, i >= bare)
+        for i in range(1, len(widths))
+    )
+    spec = BackboneSpec(name, widths[0], depths[0], kinds[0], stages, 32, "gelu", 1e-7)
+    return replace(spec, **options)  # type: ignore[arg-type]
+
+
+_L_KINDS: tuple[BlockKind, ...] = ("res", "fmb", "fmb", "mb", "att")
+_L_EXPANDS = (1, 4, 4, 4, 6)
+_L_WIDTHS = (32, 64, 128, 256, 512)
+_XL_KINDS: tuple[BlockKind, ...] = ("res", "fmb", "fmb", "fmb", "att", "att")
+_XL_EXPANDS = (1, 4, 4, 4, 4, 6)
+_XL_WIDTHS = (32, 64, 128, 256, 512, 1024)
+
+BACKBONES: dict[str, BackboneSpec] = {
+    "b0": _b("b0", (8, 16, 32, 64, 128), (1, 2, 2, 2, 2), 16),
+    "b1": _b("b1", (16, 32, 64, 128, 256), (1, 2, 3, 3, 4), 16),
+    "b2": _b("b2", (24, 48, 96, 192, 384), (1, 3, 4, 4, 6), 32),
+    "b3": _b("b3", (32, 64, 128, 256, 512), (1, 4, 6, 6, 9), 32),
+    "l0": _large("l0", _L_WIDTHS, (1, 1, 1, 4, 4), _L_KINDS, _L_EXPANDS),
+    "l1": _large("l1", _L_WIDTHS, (1, 1, 1, 6, 6), _L_KINDS, _L_EXPANDS),
+    "l2": _large("l2", _L_WIDTHS, (1, 2, 2, 8, 8), _L_KINDS, _L_EXPANDS),
+    "l3": _large("l3", (64, 128, 256, 512, 1024), (1, 2, 2, 8, 8), _L_KINDS, _L_EXPANDS),
+    "xl0": _large(
+        "xl0", _XL_WIDTHS, (0, 1, 1, 2, 3, 3), _XL_KINDS, _XL_EXPANDS, attention_scales=(3,)
+    ),
+    "xl1": _large(
+        "xl1", _XL_WIDTHS, (1, 2, 2, 4, 6, 6), _XL_KINDS, _XL_EXPANDS, attention_scales=(3,)
+    ),
+}
+
+CLASSIFY_HEADS: dict[str, ClassifyHeadSpec] = {
+    "b0": ClassifyHeadSpec(1024, 1280),
+    "b1": ClassifyHeadSpec(1536, 1600),
+    "b2": ClassifyHeadSpec(2304, 2560),
+    "b3": ClassifyHeadSpec(2304, 2560),
+    "l1": ClassifyHeadSpec(3072, 3200),
+    "l2": ClassifyHeadSpec(3072, 3200),
+    "l3": ClassifyHeadSpec(6144, 6400),
+}
+
+SEGMENT_HEADS: dict[tuple[str, str], SegmentHeadSpec] = {
+    ("b0", "cityscapes"): SegmentHeadSpec(32, 1, 4, "mb", 4),
+    ("b1", "cityscapes"): SegmentHeadSpec(64, 3, 4, "mb", 4),
+    ("b2", "cityscapes"): SegmentHeadSpec(96, 3, 4, "mb", 4),
+    ("b3", "cityscapes"): SegmentHeadSpec(128, 3, 4, "mb", 4),
+    ("l1", "cityscapes"): SegmentHeadSpec(256, 3, 1, "fmb", None),
+    ("l2", "cityscapes"): SegmentHeadSpec(256, 5, 1, "fmb", None),
+    ("b1", "ade20k"): SegmentHeadSpec(64, 3, 4, "mb", None),
+    ("b2", "ade20k"): SegmentHeadSpec(96, 3, 4, "mb", None),
+    ("b3", "ade20k"): SegmentHeadSpec(128, 3, 4, "mb", None),
+    ("l1", "ade20k"): SegmentHeadSpec(128, 3, 4, "fmb", 8),
+    ("l2", "ade20k"): SegmentHeadSpec(128, 3, 4, "fmb", 8),
+}
+
+DATASET_CLASSES = {"imagenet": 1000, "cityscapes": 19, "ade20k": 150}
+
+
+def _all_variants() -> dict[str, Variant]:
+    variants = {
+        f"cls-{b}": Variant(f"cls-{b}", Task.CLASSIFY, BACKBONES[b], head, 1000, "imagenet")
+        for b, head in CLASSIFY_HEADS.items()
+    }
+    for (b, dataset), head in SEGMENT_HEADS.items():
+        name = f"seg-{b}-{dataset}"
+        variants[name] = Variant(
+            name, Task.SEGMENT, BACKBONES[b], head, DATASET_CLASSES[dataset], dataset
+        )
+    return variants
+
+
+VARIANTS: dict[str, Variant] = _all_variants()
+
+
+def get_variant(name: str, *, num_classes: int | None = None) -> Variant:
+    """The variant called `name`, with `num_classes` in place of the published class count.
+
+    Raises:
+        EvitError: there is no variant of that name, or `num_classes` is not positive.
+    """
+    if name not in VARIANTS:
+        raise EvitError(f"there is no model variant '{name}'", hint=suggest(name, VARIANTS))
+    if num_classes is None:
+        return VARIANTS[name]
+    if num_classes < 1:
+        raise EvitError(f"a model needs at least 1 class, got {num_classes}")
+    return replace(VARIANTS[name], num_classes=num_classes)

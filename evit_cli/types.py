@@ -1,0 +1,84 @@
+"""Plain value types shared by every room. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+class Task(str, Enum):
+    """What a model does."""
+
+    CLASSIFY = "classify"
+    SEGMENT = "segment"
+    SUPERRES = "superres"
+    SAM = "sam"
+
+
+class Backend(str, Enum):
+    """What runs a model."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    TFLITE = "tflite"
+    TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
+
+
+class Precision(str, Enum):
+    """The number format of a model's arithmetic."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class ImageSize(NamedTuple):
+    """Height and width in pixels, in that order."""
+
+    height: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> ImageSize:
+        """Read "HxW" or one number for a square; both sides 1 to 65535.
+
+        >>> ImageSize.parse("512x1024")
+        ImageSize(height=512, width=1024)
+        """
+        match = re.fullmatch(r"\s*(\d{1,5})(?:\s*[xX]\s*(\d{1,5}))?\s*", text)
+        if match:
+            height = int(match[1])
+            width = int(match[2] or match[1])
+            if 1 <= height <= 65535 and 1 <= width <= 65535:
+                return cls(height, width)
+        raise ValueError(f"'{text}' is not a size: write HEIGHTxWIDTH, for example 512x1024")
+
+    def __str__(self) -> str:
+        return f"{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (None where free) and numpy dtype name of an input or output."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Class names and their display colours, index by index.
+
+    `colors_rgb` holds one (red, green, blue) triple of 0..255 per class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors_rgb: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return len(self.classes)
