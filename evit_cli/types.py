@@ -82,3 +82,47 @@ class ClassSet:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an RGB image becomes a model's input.
+
+    Attributes:
+        size_hw: the size the model was trained and measured at.
+        mean_rgb: subtracted from RGB in 0..1.
+        std_rgb: divides what is left.
+        interpolation: resize method, "cubic" or "linear".
+        crop_ratio: classification only: the centre crop's share of the resized short side.
+        stride: the sides of the input are padded to a multiple of this.
+    """
+
+    size_hw: ImageSize
+    mean_rgb: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std_rgb: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    interpolation: str = "cubic"
+    crop_ratio: float = 1.0
+    stride: int = 32
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model or an artifact says about itself.
+
+    Attributes:
+        name: catalog or variant name.
+        task: what it does.
+        preprocess: how an image becomes its input.
+        classes: names and colours of the outputs, None where there are none (SAM).
+        licence: SPDX identifier of the weights, empty when unknown.
+        source: where the weights came from (file, hub address).
+        sha256: of the weights file, empty when there is none.
+    """
+
+    name: str
+    task: Task
+    preprocess: Preprocess
+    classes: ClassSet | None = None
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
