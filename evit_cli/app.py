@@ -1,4 +1,4 @@
-"""The Typer application, and the one place where an exception becomes a message and an exit code."""
+"""The Typer application; the one place that turns an exception into words and an exit code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EvitGroup(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except BrokenPipeError as error:
             # The reader went away (`evit ... | head`): not an error, but nothing more can be said.
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (lives as long as the process)
+            sys.stdout = open(os.devnull, "w")
             raise typer.Exit(EXIT_FAILED) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(EXIT_INTERRUPTED) from error
@@ -72,7 +72,9 @@ def _print_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """EfficientViT on edge devices: train, export, verify, benchmark and run."""

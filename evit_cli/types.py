@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class Task(str, Enum):
@@ -126,3 +126,29 @@ class ModelInfo:
     licence: str = ""
     source: str = ""
     sha256: str = ""
+
+
+class Progress(Protocol):
+    """How the library reports what it is doing; `evit_cli.ui.progress` shows it."""
+
+    def start(self, total: int | None, unit: str) -> None:
+        """Work begins: `total` units, None if that cannot be known."""
+
+    def advance(self, done: int, **fields: object) -> None:
+        """`done` more units are finished; `fields` are values worth showing beside the bar."""
+
+    def close(self) -> None:
+        """Work has ended, for whatever reason."""
+
+
+class NoProgress:
+    """A `Progress` that shows nothing."""
+
+    def start(self, total: int | None, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self, done: int, **fields: object) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -39,9 +39,7 @@ Size = Annotated[
     str | None,
     typer.Option("--size", metavar="HxW", help="Fit frames into this size, keeping the aspect."),
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="PATH", help="Where to write.")
-]
+Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="Where to write.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Make no network request.")]
 Threads = Annotated[
@@ -59,6 +57,12 @@ def parse_size(text: str | None) -> ImageSize | None:
         return None if text is None else ImageSize.parse(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def split_list(text: str | None) -> list[str]:
+    """A comma-separated option as a list, in order, without empty or repeated parts."""
+    parts = [part.strip() for part in (text or "").split(",")]
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def examples(*lines: str) -> str:

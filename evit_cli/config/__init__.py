@@ -1,0 +1,1 @@
+"""Settings as files: device profiles, recipes, and the checks of `evit doctor`."""

@@ -1,0 +1,1 @@
+"""EfficientViT in pure torch: the one model package."""

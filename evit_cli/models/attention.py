@@ -45,7 +45,8 @@ def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     relative = s / s.amax(dim=-2, keepdim=True).clamp(min=DENOMINATOR_FLOOR)  # in [0, 1]; cancels
     w = q * relative
     w = w / w.sum(dim=-2, keepdim=True).clamp(min=DENOMINATOR_FLOOR)
-    return context @ w
+    out: Tensor = context @ w
+    return out
 
 
 class MultiScaleLinearAttention(nn.Module):
@@ -84,6 +85,6 @@ class MultiScaleLinearAttention(nn.Module):
         multi = torch.cat([qkv, *(scale(qkv) for scale in self.scales)], dim=1)
         # The published channel order is, head by head, [q | k | v].
         multi = multi.reshape(b, -1, 3 * self.head_dim, h * w)  # (B, heads * scales, 3 dim, N)
-        q, k, v = multi.split(self.head_dim, dim=2)
+        q, k, v = torch.split(multi, self.head_dim, dim=2)
         out = relu_linear_attention(q, k, v)
         return self.proj(out.reshape(b, -1, h, w))  # type: ignore[no-any-return]

@@ -11,9 +11,7 @@ from evit_cli.models.variants import BackboneSpec, Stage
 
 def _stem(spec: BackboneSpec) -> nn.Sequential:
     """Stride-2 3x3 convolution, then residual blocks of the stem's kind."""
-    entry = ConvNorm(
-        3, spec.stem_width, kernel=3, stride=2, norm_eps=spec.norm_eps, act=spec.act
-    )
+    entry = ConvNorm(3, spec.stem_width, kernel=3, stride=2, norm_eps=spec.norm_eps, act=spec.act)
     blocks = [
         Residual(
             convolution_block(
@@ -80,8 +78,7 @@ class Backbone(nn.Module):
         self.spec = spec
         self.stem = _stem(spec)
         self.stages = nn.ModuleList(
-            _stage(spec, c_in, stage)
-            for c_in, stage in zip(spec.widths, spec.stages, strict=False)
+            _stage(spec, c_in, stage) for c_in, stage in zip(spec.widths, spec.stages, strict=False)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:

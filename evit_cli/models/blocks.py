@@ -1,4 +1,4 @@
-"""The residual building blocks of the backbones and heads. All are (B, C, H, W) -> same or strided."""
+"""The building blocks of backbones and heads; all map (B, C, H, W) to the same or strided."""
 
 from __future__ import annotations
 

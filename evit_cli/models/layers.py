@@ -1,4 +1,4 @@
-"""The small layers that everything else is made of. Shapes are (B, C, H, W) unless said otherwise."""
+"""The small layers that everything else is made of; shapes are (B, C, H, W)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Runs a model or an artifact and nothing else."""

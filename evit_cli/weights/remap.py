@@ -39,14 +39,16 @@ def _published_prefixes(variant: Variant) -> Rules:
         rules.append((rf"^backbone\.stages\.{i}\.", stage))
     if isinstance(variant.head, SegmentHeadSpec):
         classifier = 1 if variant.head.final_expand else 0
-        return rules + [
+        return [
+            *rules,
             (r"^head\.projections\.([01])\.", r"head.input_ops.\1.op_list.0."),
             (r"^head\.projections\.2\.", "head.input_ops.2."),
             (r"^head\.blocks\.", "head.middle.op_list."),
             (r"^head\.expand\.", "head.output_ops.0.op_list.0."),
             (r"^head\.classifier\.", f"head.output_ops.0.op_list.{classifier}.conv."),
         ]
-    return rules + [
+    return [
+        *rules,
         (r"^head\.in_conv\.", "head.op_list.0."),
         (r"^head\.hidden\.", "head.op_list.2.linear."),
         (r"^head\.norm\.", "head.op_list.2.norm."),
@@ -88,7 +90,7 @@ def detect_layout(names: Iterable[str]) -> Layout:
     for name in names:
         if ".op_list." in name or ".input_ops." in name:
             return "published"
-        if name.startswith("stem.") or ".blocks." in name and name.startswith("stages."):
+        if name.startswith("stem.") or (".blocks." in name and name.startswith("stages.")):
             return "timm"
     return "evit"
 
@@ -126,9 +128,7 @@ def to_evit(
     return {own: state[theirs] for own, theirs in names.items()}
 
 
-def from_evit(
-    state: Mapping[str, Tensor], variant: Variant, layout: Layout
-) -> dict[str, Tensor]:
+def from_evit(state: Mapping[str, Tensor], variant: Variant, layout: Layout) -> dict[str, Tensor]:
     """Our state dict under the names of `layout`: the inverse of `to_evit`."""
     names = translated_names(state, variant, layout)
     return {names[own]: tensor for own, tensor in state.items()}

@@ -1,0 +1,147 @@
+"""`evit segment`: semantic segmentation of images, videos, cameras and streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evit_cli.commands.options import (
+    BackendName,
+    Force,
+    Json,
+    Model,
+    Offline,
+    Out,
+    PrecisionName,
+    Quiet,
+    Size,
+    Threads,
+    Weights,
+    examples,
+    parse_size,
+    split_list,
+)
+from evit_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from evit_cli.ui.sink import Sink
+
+if TYPE_CHECKING:
+    from evit_cli.inference.segment_job import SegmentReport
+
+DEFAULT_MODEL = "seg-b0-cityscapes"
+_EXAMPLES = examples(
+    "evit segment drive.mp4",
+    "evit segment photos/ --save overlay,mask,json --out result/",
+    "evit segment 0 --model seg-b1-cityscapes --max-frames 300 --json",
+    "evit segment rtsp://camera.local/stream --size 512x1024 --every 2 --out stream.mp4",
+)
+
+
+def segment(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Image, folder, quoted glob, video, camera index, rtsp:// or http:// address, "
+            "or a GStreamer pipeline."
+        ),
+    ],
+    model: Model = None,
+    weights: Weights = None,
+    backend: BackendName = None,
+    precision: PrecisionName = None,
+    size: Size = None,
+    save: Annotated[
+        str, typer.Option("--save", metavar="KINDS", help="Any of overlay,mask,color,json.")
+    ] = "overlay",
+    out: Out = None,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0, max=1, help="Opacity of the colours.")
+    ] = 0.5,
+    classes: Annotated[
+        str | None, typer.Option("--classes", metavar="NAMES", help="Colour only these classes.")
+    ] = None,
+    legend: Annotated[
+        bool, typer.Option("--legend/--no-legend", help="Write names and shares into overlays.")
+    ] = True,
+    every: Annotated[int, typer.Option("--every", min=1, help="Take one of N frames.")] = 1,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", min=1, help="Stop after N frames.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Also show a live window.")] = False,
+    force: Force = False,
+    offline: Offline = False,
+    threads: Threads = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give every pixel a class: overlays, ids, colours and shares for anything with frames."""
+    sink = Sink(json_output=json_output, quiet=quiet)
+    size_hw = parse_size(size)
+
+    from evit_cli.inference.segment_job import SegmentRequest, segment_source
+    from evit_cli.inference.segmenter import Segmenter
+    from evit_cli.media.open import open_source
+    from evit_cli.runtime.open import open_session, parse_backend, parse_precision
+    from evit_cli.ui.progress import progress_for
+
+    request = SegmentRequest(
+        save=split_list(save),
+        out=out,
+        alpha=alpha,
+        legend=legend,
+        only=split_list(classes),
+        every=every,
+        max_frames=max_frames,
+        force=force,
+    )
+    with open_source(source) as frames:
+        session = open_session(
+            model if model or weights else DEFAULT_MODEL,
+            weights=weights,
+            backend=parse_backend(backend),
+            precision=parse_precision(precision),
+            threads=threads,
+            offline=offline,
+        )
+        segmenter = Segmenter(session, size_hw=size_hw)
+        sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")
+        report = segment_source(
+            frames,
+            segmenter,
+            request,
+            progress=progress_for(sink),
+            on_row=sink.json if json_output else None,
+            show=_window() if show else None,
+        )
+    _render(sink, report)
+    if report.interrupted is not None:
+        terminated = report.interrupted is not KeyboardInterrupt
+        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+
+
+def _window() -> Any:
+    from evit_cli.ui.window import Window
+
+    return Window("evit segment").show
+
+
+def _render(sink: Sink, report: SegmentReport) -> None:
+    for path in report.written:
+        sink.line(str(path))
+    sink.json({"summary": report.summary()})
+    if report.skipped.count:
+        sink.warn(f"{report.skipped.count} frames were skipped: {report.skipped.first[0]}")
+    if report.dropped:
+        sink.say(f"{report.dropped} live frames were overtaken by newer ones")
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report.shares.items())[:8])
+    sink.say(f"pixels: {shares}")
+    ended = "interrupted after" if report.interrupted else "done:"
+    sink.say(
+        f"{ended} {report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} frames/s, "
+        f"model {report.model_ms:.0f} ms"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("segment", epilog=_EXAMPLES)(segment)

@@ -1,0 +1,53 @@
+"""Antialiased separable resizing, as Pillow and MATLAB do it and OpenCV does not.
+
+Pillow's bicubic (a = -0.5) widens the kernel when shrinking; the published classification
+protocol is measured with it. See Keys, "Cubic convolution interpolation", 1981, Eq. (15).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Kernel = Literal["cubic", "linear"]
+
+
+def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights: npt.NDArray[np.float64] = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights
+
+
+def _linear(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.maximum(1 - np.abs(x), 0.0)
+
+
+@lru_cache(maxsize=8)
+def resize_matrix(length_in: int, length_out: int, kernel: Kernel) -> npt.NDArray[np.float32]:
+    """Weights that resize one axis: (length_out, length_in), rows sum to 1."""
+    scale = length_in / length_out
+    widen = max(scale, 1.0)
+    centres = (np.arange(length_out) + 0.5) * scale
+    offsets = (np.arange(length_in) + 0.5 - centres[:, None]) / widen
+    weights = _cubic(offsets) if kernel == "cubic" else _linear(offsets)
+    normalised = weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(normalised, dtype=np.float32)
+
+
+def resize_antialiased(
+    image: npt.NDArray[np.uint8], size_hw: tuple[int, int], kernel: Kernel = "cubic"
+) -> npt.NDArray[np.uint8]:
+    """Resize (H, W, C) uint8 to (*size_hw, C); agrees with Pillow to one grey level."""
+    if image.shape[:2] == tuple(size_hw):
+        return image
+    across = resize_matrix(image.shape[1], size_hw[1], kernel)
+    down = resize_matrix(image.shape[0], size_hw[0], kernel)
+    rows = np.einsum("ow,hwc->hoc", across, image.astype(np.float32), optimize=True)
+    rows = np.clip(np.rint(rows), 0, 255)  # Pillow stores the first pass in eight bits
+    out = np.einsum("oh,hwc->owc", down, rows, optimize=True)
+    return np.asarray(np.clip(np.rint(out), 0, 255), dtype=np.uint8)

@@ -1,0 +1,286 @@
+"""One run of `evit segment`: a source through a segmenter into files."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evit_cli.errors import EvitError, UsageError, suggest
+from evit_cli.inference.segmenter import Segmentation, Segmenter
+from evit_cli.media.drawing import Palette, blend, draw_legend, keep_classes
+from evit_cli.media.frame import Frame, ImageU8, Problems, Source, SourceKind
+from evit_cli.media.outputs import (
+    JsonLinesOutput,
+    MaskFolderOutput,
+    MovieOutput,
+    OutputNames,
+    StillsOutput,
+)
+from evit_cli.media.pipeline import Pipeline
+from evit_cli.types import ClassSet, NoProgress, Progress
+
+SAVE_KINDS = ("overlay", "mask", "color", "json")
+_SMALLEST_REPORTED_SHARE = 1e-6
+_TIMES_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What to make of each frame.
+
+    Attributes:
+        save: any of `SAVE_KINDS`.
+        out: file or folder; None means `evit-out/` in the current folder.
+        alpha: opacity of the colours in the overlay, 0 to 1.
+        legend: write class names and shares into the overlay.
+        only: colour only these classes in the overlay, all when empty.
+        every: process one of this many frames.
+        max_frames: stop after this many.
+        force: overwrite existing files.
+    """
+
+    save: Sequence[str] = ("overlay",)
+    out: Path | None = None
+    alpha: float = 0.5
+    legend: bool = True
+    only: Sequence[str] = ()
+    every: int = 1
+    max_frames: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """What a run did.
+
+    Attributes:
+        written: the files, absolute.
+        frames: how many were segmented.
+        skipped: what could not be decoded.
+        dropped: frames of a live source that came too fast.
+        shares: mean share of the pixels per class name, in [0, 1], largest first.
+        seconds: wall time of the run.
+        model_ms: median time of the model per frame over the last 1000, milliseconds.
+        interrupted: the signal's exception class if the run was cut short.
+    """
+
+    written: list[Path]
+    frames: int
+    skipped: Problems
+    dropped: int
+    shares: dict[str, float]
+    seconds: float
+    model_ms: float
+    interrupted: type[KeyboardInterrupt] | None = None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second over everything: decoding, the model, drawing and encoding."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """The report as plain values for JSON."""
+        return {
+            "written": [str(path) for path in self.written],
+            "frames": self.frames,
+            "skipped": self.skipped.count,
+            "problems": self.skipped.first,
+            "dropped": self.dropped,
+            "classes": self.shares,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 3),
+            "model_ms": round(self.model_ms, 3),
+            "interrupted": self.interrupted is not None,
+        }
+
+
+def named_shares(shares: npt.NDArray[np.float64], classes: ClassSet) -> dict[str, float]:
+    """{class name: share}, largest first, without the classes that do not occur."""
+    order = np.argsort(-shares, kind="stable")
+    return {
+        classes.classes[i]: round(float(shares[i]), 6)
+        for i in order
+        if shares[i] > _SMALLEST_REPORTED_SHARE
+    }
+
+
+def frame_row(frame: Frame, result: Segmentation, classes: ClassSet) -> dict[str, Any]:
+    """One frame's results as plain values for JSON."""
+    row: dict[str, Any] = {"frame": frame.index, "name": frame.name}
+    if frame.time_s is not None:
+        row["time_s"] = round(float(frame.time_s), 6)
+    height, width = result.class_map.shape
+    return row | {
+        "size_hw": [height, width],
+        "input_hw": list(result.input_hw),
+        "model_ms": round(result.model_ms, 3),
+        "classes": named_shares(result.shares, classes),
+    }
+
+
+class SegmentWriter:
+    """Draws and writes what a request asks for; a `Writer` of the pipeline.
+
+    Raises:
+        EvitError: an output exists already, or a class is unknown.
+        UsageError: the request does not fit the source.
+    """
+
+    def __init__(self, request: SegmentRequest, source: Source, classes: ClassSet) -> None:
+        unknown = [kind for kind in request.save if kind not in SAVE_KINDS]
+        if unknown:
+            raise UsageError(
+                f"evit cannot save '{unknown[0]}'", hint=suggest(unknown[0], SAVE_KINDS)
+            )
+        self._request, self._classes = request, classes
+        self._only = [_class_index(name, classes) for name in request.only]
+        self._palette = Palette(classes)
+        names = OutputNames(source, request.save, request.out)
+        stills = source.kind is SourceKind.IMAGES
+        self._overlay = self._color = self._mask = None
+        self._json: JsonLinesOutput | None = None
+        picture: Callable[[str], Any] = (
+            (lambda kind: StillsOutput(names, kind, force=request.force))
+            if stills
+            else (lambda kind: MovieOutput(names, kind, source=source, force=request.force))
+        )
+        if "overlay" in request.save:
+            self._overlay = picture("overlay")
+        if "color" in request.save:
+            self._color = (
+                StillsOutput(names, "color", suffix=".png", force=request.force)
+                if stills
+                else picture("color")
+            )
+        if "mask" in request.save:
+            self._mask = (
+                StillsOutput(names, "mask", suffix=".png", force=request.force)
+                if stills
+                else MaskFolderOutput(names, force=request.force)
+            )
+        if "json" in request.save:
+            self._json = JsonLinesOutput(names, force=request.force)
+        self._outputs = [o for o in (self._overlay, self._color, self._mask, self._json) if o]
+
+    def _draw_overlay(self, frame: Frame, result: Segmentation, color: ImageU8) -> ImageU8:
+        image = blend(frame.image_rgb_u8, color, self._request.alpha)
+        if self._only:
+            kept = keep_classes(result.class_map, self._only)
+            image = np.where(kept[:, :, None], image, frame.image_rgb_u8)
+        if self._request.legend:
+            draw_legend(image, self._classes, result.shares)
+        return image
+
+    def write(self, frame: Frame, result: Segmentation) -> None:
+        """Write everything for one frame."""
+        if self._overlay or self._color:
+            color = self._palette.colorize(result.class_map)
+            if self._overlay:
+                self._overlay.write(frame, self._draw_overlay(frame, result, color))
+            if self._color:
+                self._color.write(frame, color)
+        if self._mask:
+            self._mask.write(frame, result.class_map)
+        if self._json:
+            self._json.write(frame_row(frame, result, self._classes))
+
+    def close(self) -> None:
+        """Finish all files."""
+        for output in self._outputs:
+            output.close()
+
+    def abort(self) -> None:
+        """Remove unfinished files."""
+        for output in self._outputs:
+            output.abort()
+
+    @property
+    def written(self) -> list[Path]:
+        """What was written, absolute."""
+        return [path.resolve() for output in self._outputs for path in output.written]
+
+
+def _class_index(name: str, classes: ClassSet) -> int:
+    if name in classes.classes:
+        return classes.classes.index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise UsageError(f"there is no class '{name}'", hint=suggest(name, classes.classes))
+
+
+def segment_source(
+    source: Source,
+    segmenter: Segmenter,
+    request: SegmentRequest,
+    *,
+    progress: Progress | None = None,
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    show: Callable[[Frame, Segmentation], None] | None = None,
+) -> SegmentReport:
+    """Segment every frame of a source and write what is asked for.
+
+    Args:
+        source: an open source; it is read to its end and closed.
+        segmenter: the model.
+        request: what to save, and where.
+        progress: gets one step per frame.
+        on_row: gets each frame's row as plain values.
+        show: gets each frame and its result, for a live picture.
+
+    Returns:
+        What was done; also when it was interrupted.
+
+    Raises:
+        EvitError: no frame could be read, or reading or writing failed. Unfinished files are gone.
+    """
+    progress = progress or NoProgress()
+    writer = SegmentWriter(request, source, segmenter.classes)
+    totals = np.zeros(len(segmenter.classes))
+    model_ms: deque[float] = deque(maxlen=_TIMES_KEPT)
+    started = time.perf_counter()
+
+    def after(frame: Frame, result: Segmentation) -> None:
+        nonlocal totals
+        totals = totals + result.shares
+        model_ms.append(result.model_ms)
+        if on_row is not None:
+            on_row(frame_row(frame, result, segmenter.classes))
+        if show is not None:
+            show(frame, result)
+        progress.advance(1, model_ms=result.model_ms, dropped=source.dropped)
+
+    pipeline = Pipeline(
+        source,
+        lambda frame: segmenter(frame.image_rgb_u8),
+        writer,
+        every=request.every,
+        max_frames=request.max_frames,
+    )
+    expected = source.frame_count
+    if expected is not None:
+        expected = min(-(-expected // request.every), request.max_frames or expected)
+    progress.start(expected, "frame")
+    try:
+        outcome = pipeline.run(after)
+    finally:
+        progress.close()
+    if outcome.frames == 0 and outcome.interrupted is None:
+        detail = f": {source.skipped.first[0]}" if source.skipped.count else ""
+        raise EvitError(f"{source.name} gave no frame{detail}")
+    return SegmentReport(
+        written=writer.written,
+        frames=outcome.frames,
+        skipped=source.skipped,
+        dropped=source.dropped,
+        shares=named_shares(totals / max(outcome.frames, 1), segmenter.classes),
+        seconds=time.perf_counter() - started,
+        model_ms=float(np.median(model_ms)) if model_ms else 0.0,
+        interrupted=outcome.interrupted,
+    )

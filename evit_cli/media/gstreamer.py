@@ -1,0 +1,126 @@
+"""GStreamer pipelines, run by gst-launch-1.0 and read as a YUV4MPEG stream through a pipe.
+
+The OpenCV and PyAV wheels have no GStreamer; the command-line tool is on every Jetson, and y4m
+describes its own size and rate, so nothing has to be guessed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from evit_cli.errors import EvitError, MissingDependency
+from evit_cli.media.frame import Frame, SourceKind
+from evit_cli.media.video import VideoSource
+
+LIVE_ELEMENTS = (
+    "v4l2src", "nvarguscamerasrc", "nvv4l2camerasrc", "libcamerasrc", "rtspsrc", "udpsrc",
+    "tcpclientsrc", "srtsrc",
+)  # fmt: skip
+_SINKS = ("appsink", "fakesink", "fdsink", "autovideosink")
+_TAIL = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1"
+
+
+def looks_like_pipeline(text: str) -> bool:
+    """Whether a SOURCE is a GStreamer pipeline: "gst:..." or elements joined by " ! "."""
+    return text.startswith("gst:") or " ! " in text
+
+
+def launch_arguments(text: str) -> list[str]:
+    """The elements of `text`, ending in a YUV4MPEG stream on standard output.
+
+    A final appsink (as OpenCV's pipelines have) or other sink is replaced.
+
+    Raises:
+        EvitError: the quotes do not match, or there is no element.
+    """
+    try:
+        words = shlex.split(text.removeprefix("gst:"))
+    except ValueError as error:
+        raise EvitError(f"the GStreamer pipeline cannot be read: {error}") from error
+    if "!" in words:
+        last = len(words) - 1 - words[::-1].index("!")
+        if any(word in _SINKS for word in words[last + 1 : last + 2]):
+            words = words[:last]
+    if not words:
+        raise EvitError("the GStreamer pipeline is empty")
+    return words + _TAIL.split()
+
+
+class GStreamerSource:
+    """A GStreamer pipeline in the notation of gst-launch-1.0.
+
+    Args:
+        text: the pipeline, with or without a sink.
+
+    Raises:
+        MissingDependency: gst-launch-1.0 is not installed.
+        EvitError: the pipeline is wrong or gives no video.
+    """
+
+    path: Path | None = None
+    frame_count: int | None = None
+
+    def __init__(self, text: str) -> None:
+        program = shutil.which("gst-launch-1.0")
+        if program is None:
+            raise MissingDependency(
+                "GStreamer pipelines need gst-launch-1.0, which is not installed",
+                hint="sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base "
+                "gstreamer1.0-plugins-good",
+            )
+        arguments = launch_arguments(text)
+        self.name = "gstreamer"
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [program, "-q", *arguments], stdout=subprocess.PIPE, stderr=self._errors
+        )
+        live = any(word in LIVE_ELEMENTS for word in arguments)
+        self.kind = SourceKind.LIVE if live else SourceKind.VIDEO
+        try:
+            self._video = VideoSource(
+                self._process.stdout,
+                name=self.name,
+                kind=self.kind,
+                container_format="yuv4mpegpipe",
+            )
+        except EvitError as error:
+            self.close()
+            raise EvitError(f"the GStreamer pipeline gives no video: {self._reason()}") from error
+        self.rate = self._video.rate
+        self.skipped = self._video.skipped
+        self.dropped = 0
+
+    def _reason(self) -> str:
+        """What gst-launch complained about, in one line."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        lines = [line.strip() for line in lines if "ERROR" in line or "erroneous" in line]
+        return lines[0] if lines else "it ended at once"
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames until the pipeline ends; a pipeline that fails ends in its own words."""
+        count = 0
+        for frame in self._video.frames():
+            count += 1
+            yield frame
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        if self._process.returncode not in (0, None) and not self._video.stopped:
+            self.skipped.add(
+                f"the GStreamer pipeline failed after {count} frames: {self._reason()}"
+            )
+
+    def close(self) -> None:
+        """Stop the pipeline."""
+        if hasattr(self, "_video"):
+            self._video.close()
+        self._process.terminate()

@@ -1,0 +1,148 @@
+"""Live sources: cameras, and the rule that the newest frame wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evit_cli.errors import EvitError
+from evit_cli.media.frame import Frame, Problems, Source, SourceKind
+from evit_cli.media.video import DEFAULT_RATE
+
+_READ_ATTEMPTS = 20
+_POLL_S = 0.2
+
+
+class CameraSource:
+    """A camera by its index (OpenCV; V4L2 on Linux).
+
+    Args:
+        index: 0 for the first camera.
+
+    Raises:
+        EvitError: no such camera, or it gives no picture.
+    """
+
+    kind = SourceKind.LIVE
+    path: Path | None = None
+    frame_count: int | None = None
+
+    def __init__(self, index: int) -> None:
+        self.name = f"camera{index}"
+        self.skipped = Problems()
+        self.dropped = 0
+        self._stopped = False
+        self._capture = cv2.VideoCapture(index)
+        if not self._capture.isOpened():
+            raise EvitError(
+                f"camera {index} cannot be opened",
+                hint="`v4l2-ctl --list-devices` shows the cameras; is another program using it?",
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate: Fraction | None = (
+            Fraction(fps).limit_denominator(1001) if 1 <= fps <= 1000 else DEFAULT_RATE
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames until the camera is closed or stops answering."""
+        started = time.monotonic()
+        index = failures = 0
+        try:
+            while not self._stopped:
+                done, image = self._capture.read()
+                if not done:
+                    failures += 1
+                    if failures >= _READ_ATTEMPTS:
+                        raise EvitError(f"{self.name} gives no picture any more")
+                    continue
+                failures = 0
+                now = Fraction(time.monotonic() - started).limit_denominator(90_000)
+                rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+                yield Frame(rgb, index, self.name, time_s=now)
+                index += 1
+        finally:
+            self._capture.release()
+
+    def close(self) -> None:
+        """Stop after the current frame."""
+        self._stopped = True
+
+
+class NewestFrame:
+    """Wraps a live source so that a slow consumer always gets the latest frame.
+
+    A thread keeps reading; frames that were overtaken are counted in `dropped`. Times are those of
+    arrival, so that the written movie runs at the speed of life.
+
+    Args:
+        source: the live source; it is read from another thread.
+    """
+
+    kind = SourceKind.LIVE
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name = source.name
+        self.path = source.path
+        self.rate = source.rate
+        self.frame_count: int | None = None
+        self.dropped = 0
+        self._slot: Frame | None = None
+        self._error: BaseException | None = None
+        self._ended = False
+        self._changed = threading.Condition()
+
+    @property
+    def skipped(self) -> Problems:
+        """What the wrapped source could not decode."""
+        return self._source.skipped
+
+    def _read(self) -> None:
+        started = time.monotonic()
+        try:
+            for frame in self._source.frames():
+                now = Fraction(time.monotonic() - started).limit_denominator(90_000)
+                with self._changed:
+                    self.dropped += self._slot is not None
+                    self._slot = replace(frame, time_s=now)
+                    self._changed.notify()
+                    if self._ended:
+                        return
+        except Exception as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def frames(self) -> Iterator[Frame]:
+        """The newest frame each time one is asked for, until the source ends."""
+        reader = threading.Thread(target=self._read, name="evit-live", daemon=True)
+        reader.start()
+        index = 0
+        while True:
+            with self._changed:
+                while self._slot is None and not self._ended:
+                    self._changed.wait(_POLL_S)
+                frame, self._slot = self._slot, None
+            if frame is None:
+                break
+            yield replace(frame, index=index)
+            index += 1
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop the reading thread and the source."""
+        self._source.close()
+        with self._changed:
+            self._ended = True
+            self._slot = None
+            self._changed.notify()

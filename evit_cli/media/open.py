@@ -1,0 +1,114 @@
+"""From what a user types as SOURCE to a `Source`."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from evit_cli.errors import EvitError
+from evit_cli.media.frame import Source, SourceKind
+from evit_cli.media.images import IMAGE_SUFFIXES, ImageSource, natural_key
+
+_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
+_FILE_SCHEMES = ("http", "https")
+_GLOB_CHARACTERS = "*?["
+
+
+def _images_in(folder: Path) -> Source:
+    paths = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
+        key=natural_key,
+    )
+    if not paths:
+        raise EvitError(
+            f"the folder {folder} holds no images",
+            hint=f"evit reads {' '.join(IMAGE_SUFFIXES)}; give a video by its own path",
+        )
+    return ImageSource(paths, name=folder.resolve().name, root=folder)
+
+
+def _matching(pattern: str) -> Source:
+    paths = sorted((Path(p) for p in glob.glob(pattern, recursive=True)), key=natural_key)
+    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise EvitError(f"no image matches {pattern}")
+    fixed = pattern[: min(i for i, c in enumerate(pattern) if c in _GLOB_CHARACTERS)]
+    root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
+    return ImageSource(images, name=root.resolve().name, root=root)
+
+
+def _network(url: str) -> Source:
+    from evit_cli.media.live import NewestFrame
+    from evit_cli.media.video import VideoSource
+
+    parts = urlsplit(url)
+    if parts.scheme not in _LIVE_SCHEMES + _FILE_SCHEMES:
+        raise EvitError(f"evit cannot read {parts.scheme}:// addresses")
+    name = parts.hostname or parts.scheme
+    if parts.scheme in _FILE_SCHEMES:
+        return VideoSource(url, name=Path(parts.path).stem or name)
+    # TCP loses no packets; five seconds without data end the stream instead of hanging.
+    options = {"rtsp_transport": "tcp", "timeout": "5000000"} if "rtsp" in parts.scheme else {}
+    return NewestFrame(VideoSource(url, name=name, kind=SourceKind.LIVE, options=options))
+
+
+def _local(text: str) -> Source:
+    """A path or a glob."""
+    from evit_cli.media.live import NewestFrame
+    from evit_cli.media.video import VideoSource
+
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _images_in(path)
+    if not path.exists():
+        if any(character in text for character in _GLOB_CHARACTERS):
+            return _matching(text)
+        raise EvitError(f"{text} does not exist", hint="check the path; quote globs")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSource([path], name=path.stem, root=path.parent)
+    if path.is_char_device():
+        device = str(path)
+        return NewestFrame(
+            VideoSource(device, name=path.name, kind=SourceKind.LIVE, container_format="v4l2")
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise EvitError(f"{text} is empty")
+    return VideoSource(str(path), name=path.stem)
+
+
+def find_source(text: str) -> Source:
+    """The source that a user means: image, folder, glob, video, camera, stream or pipeline.
+
+    Args:
+        text: what the user typed.
+
+    Raises:
+        EvitError: there is nothing there, or nothing that can be read.
+        MissingDependency: a GStreamer pipeline without GStreamer.
+    """
+    from evit_cli.media.gstreamer import GStreamerSource, looks_like_pipeline
+    from evit_cli.media.live import CameraSource, NewestFrame
+
+    if not text.strip():
+        raise EvitError("SOURCE is empty", hint="name an image, folder, video, camera or stream")
+    if text.isdecimal():
+        return NewestFrame(CameraSource(int(text)))
+    if looks_like_pipeline(text):
+        pipeline = GStreamerSource(text)
+        return NewestFrame(pipeline) if pipeline.kind is SourceKind.LIVE else pipeline
+    if "://" in text:
+        return _network(text)
+    return _local(text)
+
+
+@contextmanager
+def open_source(text: str) -> Iterator[Source]:
+    """`find_source`, closed at the end of the context."""
+    source = find_source(text)
+    try:
+        yield source
+    finally:
+        source.close()

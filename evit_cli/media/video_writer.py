@@ -1,0 +1,175 @@
+"""Writes H.264 MP4 that plays everywhere; the file appears under its name when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from evit_cli.errors import EvitError
+from evit_cli.media.audio import AudioTrack
+from evit_cli.media.frame import ImageU8
+from evit_cli.media.video import hd_colorspace
+
+TIME_BASE = Fraction(1, 90_000)
+"""MPEG's clock: holds 24, 25, 30, 60 and the NTSC rates exactly and cameras closely enough."""
+
+ENCODERS = ("libx264", "libopenh264", "h264_v4l2m2m", "h264_nvenc")
+X264_OPTIONS = {"preset": "superfast", "crf": "21"}
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
+
+
+def h264_encoder() -> str:
+    """The first H.264 encoder that this FFmpeg build has.
+
+    Raises:
+        EvitError: it has none.
+    """
+    for name in ENCODERS:
+        if name in av.codecs_available:
+            return name
+    raise EvitError(
+        "this PyAV has no H.264 encoder",
+        hint="pip install --force-reinstall av, whose wheels include x264",
+    )
+
+
+def _even(image: ImageU8) -> ImageU8:
+    """Repeat the last row or column of odd-sized images: 4:2:0 colour needs even sides."""
+    below, right = image.shape[0] % 2, image.shape[1] % 2
+    if not (below or right):
+        return image
+    padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return np.asarray(padded, dtype=np.uint8)
+
+
+class VideoWriter:
+    """An H.264 movie in yuv420p with its index in front ("faststart").
+
+    Args:
+        path: where it will be; .mp4, .mov, .m4v or .mkv.
+        rate: frames per second, for the header; the frames carry their own times.
+        audio_from: a file whose first audio track is copied.
+        audio_start_s: that file's time of the first frame.
+
+    Raises:
+        EvitError: the suffix is another, or there is no H.264 encoder.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rate: Fraction,
+        audio_from: Path | None = None,
+        audio_start_s: Fraction = Fraction(0),
+    ) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise EvitError(f"videos cannot be written as '{path.suffix}'", hint="use .mp4")
+        self.path = path
+        self.frames = 0
+        self._rate = rate
+        self._audio_from = audio_from
+        self._audio_start_s = audio_start_s
+        self._encoder = h264_encoder()
+        self._partial = path.with_name(f".{path.stem}.evit-partial{path.suffix}")
+        self._container: Any = None
+        self._stream: Any = None
+        self._audio: AudioTrack | None = None
+        self._size_hw = (0, 0)
+        self._end_s = Fraction(0)
+
+    def _open(self, image: ImageU8) -> None:
+        height, width = image.shape[:2]
+        self._size_hw = (height, width)
+        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
+        self._container = av.open(str(self._partial), "w", options=options)
+        stream = self._container.add_stream(self._encoder, rate=self._rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = TIME_BASE
+        stream.time_base = TIME_BASE
+        if self._encoder == "libx264":
+            stream.options = dict(X264_OPTIONS)
+        hd = hd_colorspace(height) is Colorspace.ITU709
+        # FFmpeg's numbers for BT.709 and SMPTE 170M; tagged so that players need not guess.
+        tag = 1 if hd else 6
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = tag, tag, tag
+        context.color_range = 1
+        self._stream = stream
+        if self._audio_from is not None:
+            self._audio = AudioTrack.open(self._audio_from, self._container, self._audio_start_s)
+
+    def write(self, image_rgb_u8: ImageU8, time_s: Fraction) -> None:
+        """Append one (H, W, 3) frame shown from `time_s` on; times must grow.
+
+        Raises:
+            EvitError: the disk is full, or encoding failed.
+        """
+        image = _even(image_rgb_u8)
+        with self._explained():
+            if self._container is None:
+                self._open(image)
+            if image.shape[:2] != self._size_hw:  # a camera or stream that changed its mode
+                resized = cv2.resize(image, self._size_hw[::-1], interpolation=cv2.INTER_AREA)
+                image = np.asarray(resized, dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format="yuv420p", dst_colorspace=hd_colorspace(self._size_hw[0]))
+            frame.pts = round(time_s / TIME_BASE)
+            frame.time_base = TIME_BASE
+            self._container.mux(self._stream.encode(frame))
+            self._end_s = time_s + 1 / self._rate
+            if self._audio is not None:
+                self._audio.copy_until(time_s)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name. Without a frame nothing is written.
+
+        Raises:
+            EvitError: the disk is full.
+        """
+        if self._container is None:
+            return
+        try:
+            with self._explained():
+                self._container.mux(self._stream.encode(None))
+                if self._audio is not None:
+                    self._audio.copy_until(self._end_s)
+                    self._audio.close()
+                self._container.close()
+                self._container = None
+            os.replace(self._partial, self.path)
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Throw away what was written so far."""
+        if self._audio is not None:
+            self._audio.close()
+            self._audio = None
+        if self._container is not None:
+            with contextlib.suppress(av.error.FFmpegError, OSError):
+                self._container.close()
+            self._container = None
+        self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            reason = (error.strerror or str(error)).lower()
+            raise EvitError(
+                f"{self.path} cannot be written: {reason}",
+                hint="free some space or write elsewhere with --out",
+            ) from error

@@ -1,0 +1,98 @@
+"""Which model a file's tensors belong to, told from their names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from evit_cli.errors import EvitError
+from evit_cli.models.variants import VARIANTS, Variant, get_variant
+from evit_cli.weights.remap import detect_layout, mismatch, translated_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evit_cli.models.build import Model
+
+_STEM = "backbone.stem.0.conv.weight"
+_CLASSIFIER = "head.classifier.weight"
+
+
+def meta_model(variant: Variant) -> Model:
+    """The model of `variant` without memory for its weights: only names and shapes."""
+    import torch
+
+    from evit_cli.models.build import build_model
+
+    with torch.device("meta"):
+        return build_model(variant)
+
+
+def is_sam(state: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of a segment-anything model."""
+    return any(name.startswith(("image_encoder.", "mask_decoder.")) for name in state)
+
+
+def with_own_classes(name: str, state: Mapping[str, Tensor]) -> Variant:
+    """The variant called `name`, with as many classes as the classifier in `state` has."""
+    published = get_variant(name)
+    classifier = _tensor(state, published, _CLASSIFIER)
+    if classifier is None or classifier.ndim == 0 or classifier.shape[0] < 1:
+        return published
+    return get_variant(name, num_classes=classifier.shape[0])
+
+
+def identify(state: Mapping[str, Tensor]) -> Variant | None:
+    """The variant whose names and shapes `state` has, whatever the layout and the class count."""
+    for name, published in VARIANTS.items():
+        stem = _tensor(state, published, _STEM)
+        if stem is None or tuple(stem.shape)[:1] != (published.backbone.stem_width,):
+            continue  # building a model takes a moment, and most differ here
+        variant = with_own_classes(name, state)
+        if _problem(state, variant, meta_model(variant).state_dict()) is None:
+            return variant
+    return None
+
+
+def check_fits(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], variant: Variant, *, where: str
+) -> None:
+    """Make sure that `state` belongs to `variant`.
+
+    Args:
+        state: the file's tensors, in any layout.
+        expected: the state dict of the model that shall load them.
+        variant: that model's variant.
+        where: the file, for the message.
+
+    Raises:
+        EvitError: they do not fit; the message says what the file holds instead, or the first
+            tensor that differs.
+    """
+    problem = _problem(state, variant, expected)
+    if problem is None:
+        return
+    actual = identify(state)
+    if actual is not None:
+        raise EvitError(
+            f"{where} holds {actual.name}, not {variant.name}",
+            hint=f"use --model {actual.name}, or let the weights say what they are: no --model",
+        )
+    raise EvitError(
+        f"{where} does not fit {variant.name}: {problem}",
+        hint="`evit models ls` lists the models that evit builds",
+    )
+
+
+def _problem(
+    state: Mapping[str, Tensor], variant: Variant, expected: Mapping[str, Tensor]
+) -> str | None:
+    """The first difference, in the names of the file's layout."""
+    names = translated_names(expected, variant, detect_layout(state))
+    return mismatch(state, {names[own]: tensor for own, tensor in expected.items()})
+
+
+def _tensor(state: Mapping[str, Tensor], variant: Variant, own_name: str) -> Tensor | None:
+    """The tensor that `variant` calls `own_name`, by its name in the layout of `state`."""
+    layout = detect_layout(state)
+    return state.get(translated_names([own_name], variant, layout)[own_name])
