@@ -86,26 +86,28 @@ def _kind(data: object) -> str:
 def _explain(
     path: Path, model: type[Strict], errors: list[ErrorDetails], *, node: yaml.Node | None
 ) -> EvitError:
-    """The first of pydantic's errors as one sentence; unknown keys go first: they explain more."""
+    """The first of pydantic's errors as one sentence; an unknown key goes before all others.
+
+    Others often follow from it: the key that it was meant to be is missing.
+    """
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     loc = first["loc"]
     key = _dotted(loc)
     where = f"{path} line {_line(node, loc)}"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return EvitError(
-            f"{where}: unknown key '{key}'{more}",
+            f"{where}: unknown key '{key}'",
             hint=_closest(str(loc[-1]), _known_keys(model, loc[:-1])),
         )
     if first["type"] == "missing":
-        return EvitError(f"{where}: key '{key}' is missing{more}")
+        return EvitError(f"{where}: key '{key}' is missing")
     reason = first["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if first["type"] == "string_type" and isinstance(first["input"], (int, float)):
         reason += f': write it in quotes, "{first["input"]}"'
     elif isinstance(first["input"], (str, int, float)) and str(first["input"]) not in reason:
         reason += f", not '{first['input']}'"
-    return EvitError(f"{where}: {key}: {reason}{more}" if key else f"{where}: {reason}{more}")
+    return EvitError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}")
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

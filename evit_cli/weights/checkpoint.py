@@ -215,6 +215,8 @@ def _load_pickled(path: Path) -> Any:
     except OSError as error:
         raise _unreadable(path, error) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, ... on damage
+        if "magic number" in str(error):
+            raise EvitError(f"{path} is a pickle, not a weights file", hint=_ACCEPTED) from error
         raise _damaged(path, str(error).partition("\n")[0].partition(". ")[0].lower()) from error
 
 

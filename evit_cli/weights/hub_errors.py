@@ -75,7 +75,7 @@ def explain(error: Exception, wanted: HubFile, endpoint: str, cache: Path) -> Ev
             hint="check HF_ENDPOINT and the proxy settings",
         )
     if isinstance(error, errors.HFValidationError):
-        return EvitError(f"'{wanted.repo}' is not a hub repository: write hf://owner/repo")
+        return EvitError(f"'{wanted.repo}' is not a hub repository", hint="write hf://owner/repo")
     if isinstance(error, errors.HfHubHTTPError):
         return _explain_answer(error, wanted, endpoint)
     network = isinstance(error, ConnectionError | TimeoutError)

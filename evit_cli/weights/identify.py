@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evit_cli.errors import EvitError
-from evit_cli.models.variants import VARIANTS, Variant, get_variant
+from evit_cli.models.variants import VARIANTS, SegmentHeadSpec, Variant, get_variant
 from evit_cli.weights.remap import detect_layout, mismatch, translated_names
 
 if TYPE_CHECKING:
@@ -45,9 +45,8 @@ def with_own_classes(name: str, state: Mapping[str, Tensor]) -> Variant:
 def identify(state: Mapping[str, Tensor]) -> Variant | None:
     """The variant whose names and shapes `state` has, whatever the layout and the class count."""
     for name, published in VARIANTS.items():
-        stem = _tensor(state, published, _STEM)
-        if stem is None or tuple(stem.shape)[:1] != (published.backbone.stem_width,):
-            continue  # building a model takes a moment, and most differ here
+        if not _plausible(state, published):
+            continue
         variant = with_own_classes(name, state)
         if _problem(state, variant, meta_model(variant).state_dict()) is None:
             return variant
@@ -90,6 +89,20 @@ def _problem(
     """The first difference, in the names of the file's layout."""
     names = translated_names(expected, variant, detect_layout(state))
     return mismatch(state, {names[own]: tensor for own, tensor in expected.items()})
+
+
+def _plausible(state: Mapping[str, Tensor], variant: Variant) -> bool:
+    """Two cheap looks that rule out most variants: building one to compare takes a moment."""
+    stem = _tensor(state, variant, _STEM)
+    classifier = _tensor(state, variant, _CLASSIFIER)
+    if stem is None or classifier is None or stem.ndim != 4 or classifier.ndim < 2:
+        return False
+    head = variant.head
+    if isinstance(head, SegmentHeadSpec):
+        features = head.width * (head.final_expand or 1)
+    else:
+        features = head.linear_width
+    return stem.shape[0] == variant.backbone.stem_width and classifier.shape[1] == features
 
 
 def _tensor(state: Mapping[str, Tensor], variant: Variant, own_name: str) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def load_model(
         raise UsageError("no model was named", hint="pass --model NAME, or --weights FILE")
     wanted = _wanted_variant(model, weights, variant)
     if weights is not None:
-        located = locate_path(Path(weights).expanduser())
+        located = locate_path(Path(os.path.expanduser(weights)))
         located = replace(located, entry=None if model is None else find_entry(model))
     else:
         located = locate(model or "", offline=offline, progress=progress)

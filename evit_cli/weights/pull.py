@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,9 @@ def pull(
         raise UsageError(f"'{name}' is on this machine already", hint="name a model to fetch")
     wanted, entry = on_hub(source, offline=offline)
     expected = expected_sha256(wanted, entry)
-    target = None if to is None else to.expanduser().absolute() / wanted.repo / wanted.file
+    target = (
+        None if to is None else Path(os.path.expanduser(to)).absolute() / wanted.repo / wanted.file
+    )
     if target is not None and expected is not None and target.is_file():
         if sha256_of(target) == expected:
             return Pulled(name, target, expected, target.stat().st_size, True, True)

@@ -71,14 +71,21 @@ def parse(text: str) -> Source:
     entry = find_entry(text)
     if entry is not None:
         return entry
-    path = Path(text).expanduser()
-    if text and path.exists():
+    path = Path(os.path.expanduser(text))  # which, unlike Path's, knows no unknown users
+    if text and _exists(path):
         return path
     if "://" in text:
         raise EvitError(f"'{text}' is not an address evit reads", hint=_FORM)
     if path.suffix.lower() in WEIGHT_SUFFIXES or any(sep in text for sep in "/\\"):
         raise EvitError(f"there is no file or folder '{text}'", hint="check the path")
     raise EvitError(f"there is no model or file '{text}'", hint=suggest(text, CATALOG))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, a zero byte: no file is called that
+        return False
 
 
 def parse_address(text: str) -> HubAddress:
@@ -177,7 +184,7 @@ def _in_models_dir(wanted: HubFile) -> Path | None:
     folder = os.environ.get(MODELS_DIR)
     if not folder or wanted.revision != DEFAULT_REVISION:
         return None
-    path = Path(folder).expanduser() / wanted.repo / wanted.file
+    path = Path(os.path.expanduser(folder)) / wanted.repo / wanted.file
     return path if path.is_file() else None
 
 

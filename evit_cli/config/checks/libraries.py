@@ -209,14 +209,15 @@ def check_runtime(runtime: Runtime, around: Surroundings, spawn: Spawn | None = 
     detail = f"{module} {version}"
     if spawn is None:
         return ok(name, f"{detail}, not tried (--deep tries it)")
+    again = mend.replace("pip install", "pip install --force-reinstall")
     start_s = time.monotonic()
     try:
         done = spawn(name)
     except subprocess.TimeoutExpired as error:
-        return problem(name, f"{detail} hangs: no answer after {error.timeout:.0f} s", mend)
+        return problem(name, f"{detail} hangs: no answer after {error.timeout:.0f} s", again)
     if done.returncode == 0:
         return ok(name, f"{detail}, works (tried in {time.monotonic() - start_s:.1f} s)")
-    return problem(name, f"{detail} does not work: {_why(done)}", mend)
+    return problem(name, f"{detail} does not work: {_why(done)}", again)
 
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 
 from evit_cli.config.checks.libraries import is_there
-from evit_cli.config.checks.result import Check, missing, ok, problem
+from evit_cli.config.checks.result import Check, guarded, missing, ok
 
 _GSTREAMER = (
     "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
@@ -70,12 +70,9 @@ def check_gstreamer() -> Check:
 
 
 def check_media() -> list[Check]:
-    """All of them; a library that does not import has been reported where libraries are."""
-    found: list[Check] = []
-    for name, look in (("PyAV codecs", check_codecs), ("opencv windows", check_opencv_build)):
-        try:
-            found += look()
-        except (ImportError, OSError) as error:
-            reason = type(error).__name__
-            found.append(problem(name, f"cannot be asked: the library does not import ({reason})"))
-    return [*found, check_gstreamer()]
+    """All of them, each guarded: a library that does not import shall not hide the others."""
+    return [
+        *guarded("PyAV codecs", check_codecs),
+        *guarded("opencv windows", check_opencv_build),
+        *guarded("gst-launch-1.0", check_gstreamer),
+    ]

@@ -1,0 +1,38 @@
+"""Reference data of the published models, where it lies beside the project."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.paths import shared_dir
+
+
+@pytest.fixture(scope="session")
+def reference_fill() -> Any:
+    """The module that fills published tensors from their names."""
+    path = shared_dir("parity", "reference_fill.py")
+    spec = importlib.util.spec_from_file_location("reference_fill", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def filled_state(reference_fill: Any) -> Callable[[str], dict[str, torch.Tensor]]:
+    """A published state dict whose values come from the tensor names."""
+
+    def fill(name: str) -> dict[str, torch.Tensor]:
+        layout = json.loads(shared_dir("parity", "layouts", f"{name}.json").read_text())
+        return {
+            key: torch.from_numpy(reference_fill.tensor(key, shape))
+            for key, shape in layout.items()
+        }
+
+    return fill
