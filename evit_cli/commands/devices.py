@@ -46,8 +46,8 @@ def list_devices(json_output: options.Json = False, quiet: options.Quiet = False
         return
     for row in rows:
         row["aliases"] = " ".join(row["aliases"])
-        row["this machine"] = "yes" if row["this_machine"] else ""
-    columns = ("name", "aliases", "backend", "precision", "transport", "this machine")
+        row["here"] = "yes" if row["this_machine"] else ""
+    columns = ("name", "aliases", "backend", "precision", "transport", "here")
     sink.table(columns, rows, "Device profiles")
 
 

@@ -40,6 +40,11 @@ def _summary(checks: list[Check]) -> str:
     return "evit can work here" + (f"; optional things missing: {lacking}" if lacking else "")
 
 
+def is_terminal() -> bool:
+    """Whether a person reads standard output as it is written."""
+    return sys.stdout.isatty()
+
+
 def doctor(
     deep: Annotated[
         bool, typer.Option("--deep", help="Import each runtime and run a tiny model (slower).")
@@ -64,7 +69,7 @@ def doctor(
     )
     checks = run_checks(around, deep=deep, network=network)
     rows = [_row(check) for check in checks]
-    if sink.human and sys.stdout.isatty():
+    if sink.human and is_terminal():
         # A command broken over a table cell's lines cannot be copied: mends go below, one a line.
         sink.table(("check", "status", "detail"), rows, "evit doctor")
         for check in checks:

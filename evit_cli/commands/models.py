@@ -85,6 +85,7 @@ def show_model(
         text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
         text = str(entry.preprocess.size_hw) if key == "size_hw" else text
         text = entry.task.value if key == "task" else text
+        text = ("no", "yes")[value] if isinstance(value, bool) else text
         sink.line(f"{key}\t{'' if text is None else text}".rstrip())
 
 
@@ -98,7 +99,7 @@ def show_model(
 )
 def pull_models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names, or hf:// addresses.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names, or hf:// addresses.")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Every published model (several GB).")

@@ -10,6 +10,7 @@ classes that can still win. The result is the literal one (up to rounding of exa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ _NEGATIVE = 2 * 1.1875 * 0.1875
 """Largest total of the negative weights among the 16 of a bicubic kernel with a = -0.75; the
 positive ones then sum to 1 + this. Reached half-way between pixels, where the four weights of one
 axis are -0.09375, 0.59375, 0.59375, -0.09375."""
+
+
+_CELLS_AT_ONCE = 4096
+"""Bounds the memory when nearly every cell is near a border, as with an untrained model."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def _cubic_weights(t: FloatArray) -> FloatArray:
     return np.stack([outer[0], inner[0], inner[1], outer[1]], axis=-1).astype(np.float32)
 
 
+@lru_cache(maxsize=16)
 def _axis(samples: int, pixels: int, step: float) -> _Axis:
     position = (np.arange(pixels) + 0.5) * step - 0.5
     position = np.clip(position, -0.999999, samples - 1e-6)  # past the edge the samples repeat
@@ -110,15 +116,17 @@ def class_map(
     reach = _NEGATIVE * (high - low)
     low, high = low - reach, high + reach  # bounds of the interpolated values in each cell
     winner = low.argmax(axis=0)
-    floor = np.take_along_axis(low, winner[None], axis=0)
-    rivals = high >= floor  # (C, h + 1, w + 1)
-    np.put_along_axis(rivals, winner[None], False, axis=0)
-    rivals &= (y_axis.count > 0)[:, None] & (x_axis.count > 0)
+    rivals = high >= low.max(axis=0)  # (C, h + 1, w + 1); the winner itself is always among them
+    open_cells = np.count_nonzero(rivals, axis=0) > 1
+    open_cells &= (y_axis.count > 0)[:, None] & (x_axis.count > 0)
     out = np.repeat(np.repeat(winner.astype(dtype), x_axis.count, axis=1), y_axis.count, axis=0)
-    border = _near_borders(padded, winner, rivals, y_axis, x_axis)
-    if border is not None:
-        rows, columns, labels = border
-        out[rows[:, :, None], columns[:, None, :]] = labels
+    cells_yx = np.nonzero(open_cells)
+    for part in range(0, len(cells_yx[0]), _CELLS_AT_ONCE):
+        y, x = (cells[part : part + _CELLS_AT_ONCE] for cells in cells_yx)
+        border = _near_borders(padded, winner[y, x], rivals[:, y, x], (y, x), y_axis, x_axis)
+        if border is not None:
+            rows, columns, labels = border
+            out[rows[:, :, None], columns[:, None, :]] = labels
     return out
 
 
@@ -126,27 +134,39 @@ def _near_borders(
     padded: FloatArray,
     winner: IntArray,
     rivals: npt.NDArray[np.bool_],
+    cells_yx: tuple[IntArray, IntArray],
     y_axis: _Axis,
     x_axis: _Axis,
-) -> tuple[IntArray, IntArray, ClassMap] | None:
+) -> tuple[IntArray, IntArray, IntArray] | None:
     """Interpolate the cells that a rival of the winner may take.
 
+    Args:
+        padded: the logits with repeated edges, (C, h + 4, w + 4).
+        winner: the leading class of each of the K cells.
+        rivals: classes that may take a cell, (C, K).
+        cells_yx: where the cells are.
+        y_axis: sampling of the rows.
+        x_axis: sampling of the columns.
+
     Returns:
-        Output rows (K, run_y), columns (K, run_x) and labels (K, run_y, run_x) of K cells.
+        Output rows (k, run_y), columns (k, run_x) and labels (k, run_y, run_x) of k of the cells,
+        or None if the winners keep all of them.
     """
-    y, x, rival = np.nonzero(rivals.transpose(1, 2, 0))  # pairs of a cell and a class, by cell
+    cell, rival = np.nonzero(rivals.T)  # pairs, ordered by cell
+    y, x, lead_class = cells_yx[0][cell], cells_yx[1][cell], winner[cell]
     patches = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))
-    lead = patches[rival, y, x] - patches[winner[y, x], y, x]  # (pairs, 4, 4)
+    lead = patches[rival, y, x] - patches[lead_class, y, x]  # (pairs, 4, 4)
     most, least = lead.max(axis=(1, 2)), lead.min(axis=(1, 2))
-    open_pairs = most + _NEGATIVE * (most - least) >= 0  # a tighter bound than each class alone
-    y, x, rival, lead = (part[open_pairs] for part in (y, x, rival, lead))
-    if not len(y):
+    # A tighter bound than each class alone; the winner's pair with itself drops out here.
+    keep = (most + _NEGATIVE * (most - least) >= 0) & (rival != lead_class)
+    if not keep.any():
         return None
+    cell, y, x, rival, lead = (part[keep] for part in (cell, y, x, rival, lead))
     lead = y_axis.weights[y] @ lead @ x_axis.weights[x].transpose(0, 2, 1)  # (pairs, runs)
-    first = np.nonzero(np.diff(y * len(x_axis.count) + x, prepend=-1))[0]  # a cell's first pair
+    first = np.nonzero(np.diff(cell, prepend=-1))[0]  # each cell's first pair
     best = np.maximum(np.maximum.reduceat(lead, first, axis=0), 0)  # 0 is the winner's own lead
-    cell_of_pair = np.repeat(np.arange(len(first)), np.diff(first, append=len(y)))
-    labels = np.broadcast_to(winner[y, x][first][:, None, None], best.shape).copy()
+    cell_of_pair = np.repeat(np.arange(len(first)), np.diff(first, append=len(cell)))
+    labels = np.broadcast_to(winner[cell[first]][:, None, None], best.shape).copy()
     pair, row, column = np.nonzero((lead == best[cell_of_pair]) & (lead > 0))
     labels[cell_of_pair[pair], row, column] = rival[pair]
     return y_axis.pixels(y[first]), x_axis.pixels(x[first]), labels

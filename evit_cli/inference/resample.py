@@ -19,8 +19,9 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     x = np.abs(x)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights: npt.NDArray[np.float64] = np.where(x < 1, near, np.where(x < 2, far, 0.0))
-    return weights
+    far[x >= 2] = 0
+    result: npt.NDArray[np.float64] = np.where(x < 1, near, far)
+    return result
 
 
 def _linear(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
 
 from evit_cli.errors import EvitError
 from evit_cli.media.frame import Frame, ImageU8, Problems, SourceKind
@@ -19,17 +18,9 @@ DEFAULT_RATE = Fraction(30)
 _NETWORK_TIMEOUT_S = 10.0
 
 
-def hd_colorspace(height: int) -> Colorspace:
-    """The YUV matrix that players assume for an untagged video of this height."""
-    return Colorspace.ITU709 if height >= 720 else Colorspace.ITU601
-
-
 def frame_to_rgb(frame: av.VideoFrame) -> ImageU8:
-    """An upright (H, W, 3) uint8 RGB copy of a decoded frame, in the frame's own colour matrix."""
-    tagged = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601}
-    colorspace = tagged.get(int(frame.colorspace), hd_colorspace(frame.height))
-    pixels = frame.to_ndarray(format="rgb24", src_colorspace=colorspace)
-    image = np.asarray(pixels, dtype=np.uint8)
+    """An upright (H, W, 3) uint8 RGB copy of a decoded frame, by the frame's own colour tags."""
+    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turns = round((frame.rotation or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

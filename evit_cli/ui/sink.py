@@ -74,12 +74,14 @@ class Sink:
         elif self.mode is Mode.HUMAN and sys.stdout.isatty():
             from rich.console import Console
             from rich.table import Table
+            from rich.text import Text
 
             table = Table(title=title, title_justify="left", header_style="bold")
             for column in columns:
                 table.add_column(column)
             for row in rows:
-                table.add_row(*(str(row.get(column, "")) for column in columns))
+                # Text: a cell like "evit-cli[torch]" is not markup
+                table.add_row(*(Text(str(row.get(column, ""))) for column in columns))
             Console().print(table)
         else:
             self.line("\t".join(columns))

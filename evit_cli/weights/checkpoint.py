@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 1 << 20
+_LEGACY = b"\x80\x02"
+"""How a PyTorch file from before the zip format begins: pickle protocol 2."""
 _AGAIN = "fetch it again; `evit models pull NAME` checks what it fetches"
 _ACCEPTED = "evit reads .safetensors files and PyTorch state dicts (.pt, .pth)"
 
@@ -60,7 +61,8 @@ def check_sha256(path: Path, actual: str, expected: str) -> None:
     if actual != expected:
         raise EvitError(
             f"{path} is not the published file: its sha256 is {actual}, not {expected}",
-            hint=f"delete it and fetch it again, or pass it with --weights {path} if you trust it",
+            hint="fetch it again with `evit models pull --force`, or, trusting it, load it as it is"
+            f" with --weights {path}",
         )
 
 
@@ -79,8 +81,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         _check_zip(path)
     elif path.suffix.lower() == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
-    elif not head.startswith(b"\x80"):  # every other PyTorch file is a pickle, protocol 2 or later
+    elif not head.startswith(b"\x80"):
         raise EvitError(f"{path} is not a weights file", hint=_ACCEPTED)
+    elif not head.startswith(_LEGACY):
+        raise _unsafe(path, "is a pickle of arbitrary Python objects")
     return Checkpoint(_as_float32(_state_dict(_load_pickled(path), path)), None)
 
 
@@ -161,6 +165,13 @@ def _read_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(_as_float32(state), saved)
 
 
+def _unsafe(path: Path, why: str) -> EvitError:
+    return EvitError(
+        f"{path} {why}, and loading it could run code, so it was not opened",
+        hint="save its state dict alone, best as .safetensors",
+    )
+
+
 def _damaged(path: Path, detail: str) -> EvitError:
     return EvitError(f"{path} is damaged or cut short ({detail})", hint=_AGAIN)
 
@@ -200,16 +211,11 @@ def _load_pickled(path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on pickle protocols; the outcome is judged below
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         unsafe = re.search(r"GLOBAL:? (\S+)", str(error))
         what = f"objects other than tensors ({unsafe[1]})" if unsafe else "more than tensors"
-        raise EvitError(
-            f"{path} holds {what}, and loading it could run code, so it was not opened",
-            hint="save its state dict alone, best as .safetensors",
-        ) from error
+        raise _unsafe(path, f"holds {what}") from error
     except MemoryError:
         raise
     except OSError as error:

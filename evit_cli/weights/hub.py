@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import urllib.request
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,16 +203,20 @@ def drop(cached: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the client's own talk (retries, hints, progress) off standard error."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keep the client's own talk (retries, hints) off standard error."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return False
+
+    # A filter of one's own, not the level: two threads would restore each other's.
+    handlers = list(logging.getLogger("huggingface_hub").handlers)
+    for handler in handlers:
+        handler.addFilter(refuse)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        for handler in handlers:
+            handler.removeFilter(refuse)
 
 
 def _bar_class(progress: Progress) -> Any:

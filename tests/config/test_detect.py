@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evit_cli.config.device import detect_profile
-from evit_cli.config.machine import Machine, read_machine, run_tool
-from evit_cli.config.profile import DetectRule, Profile
+from evit_cli.config.device import Detection, detect_profile, list_profiles
+from evit_cli.config.machine import read_machine, run_tool
 from evit_cli.errors import EvitError
 from tests.config import boards
+
+PROFILES = list_profiles()
+
+
+def detect(board: boards.Board, root: Path) -> Detection:
+    return detect_profile(machine=board.read(root), profiles=PROFILES)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +42,7 @@ from tests.config import boards
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_detects(board: boards.Board, name: str, reason: str, tmp_path: Path) -> None:
-    found = detect_profile(machine=board.read(tmp_path))
+    found = detect(board, tmp_path)
     assert found.profile.name == name
     assert reason in found.reason
 
@@ -49,27 +54,25 @@ def test_detects_through_root_and_runner(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("board", [boards.ORIN_NX, boards.A_SMALL_ORIN_CONTAINER, boards.THOR])
 def test_unknown_jetson_is_not_taken_for_another(board: boards.Board, tmp_path: Path) -> None:
-    found = detect_profile(machine=board.read(tmp_path))
+    found = detect(board, tmp_path)
     assert found.profile.name == "arm64"
     assert "a Jetson that evit has no profile for" in found.reason
 
 
 def test_says_that_a_gpu_has_no_profile(tmp_path: Path) -> None:
-    found = detect_profile(machine=boards.RTX.read(tmp_path))
+    found = detect(boards.RTX, tmp_path)
     assert found.profile.name == "x86"
     assert "no profile for its NVIDIA GeForce RTX 4090" in found.reason
 
 
 def test_unknown_architecture_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EvitError, match=r"no device profile recognises this machine \(riscv64\)"):
-        detect_profile(machine=boards.RISCV.read(tmp_path))
+        detect(boards.RISCV, tmp_path)
 
 
 def test_higher_priority_wins_whatever_the_order(tmp_path: Path) -> None:
     machine = boards.A100.read(tmp_path)
-    generic = detect_profile(machine=boards.DESKTOP.read(tmp_path)).profile
-    special = detect_profile(machine=machine).profile
-    for profiles in ([generic, special], [special, generic]):
+    for profiles in (PROFILES, PROFILES[::-1]):
         assert detect_profile(machine=machine, profiles=profiles).profile.name == "a100"
 
 
@@ -90,20 +93,15 @@ def test_getprop_is_asked_on_android_alone(tmp_path: Path) -> None:
     assert "getprop" not in asked
 
 
-@given(st.text(), st.text(), st.text())
-def test_no_answer_of_a_tool_or_file_raises(model: str, release: str, smi: str) -> None:
-    machine = Machine(machine="x86_64", device_tree_model=model)
-    assert detect_profile(machine=machine, profiles=[_anything()]).profile.name == "anything"
-    read = read_machine(Path("/nonexistent"), lambda command: smi)
-    assert all(gpu.name for gpu in read.gpus)
-
-
-def _anything() -> Profile:
-    base = detect_profile(machine=Machine(machine="x86_64")).profile
-    rule = DetectRule(machine=("x86_64",))
-    return base.model_copy(
-        update={"name": "anything", "detect": base.detect.model_copy(update={"rules": (rule,)})}
-    )
+@given(answer=st.text(), files=st.binary(max_size=100))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_answer_of_a_tool_or_file_raises(tmp_path: Path, answer: str, files: bytes) -> None:
+    for name in ("etc/nv_tegra_release", "proc/meminfo", "proc/device-tree/model"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(files)
+    machine = read_machine(tmp_path, lambda command: answer, machine="x86_64")
+    assert all(gpu.name for gpu in machine.gpus)
+    assert str(machine).startswith("x86_64")
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(), PermissionError()])

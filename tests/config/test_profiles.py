@@ -172,7 +172,7 @@ def test_two_profiles_may_not_share_a_name(tmp_path: Path) -> None:
     text = (data_folder("devices") / "x86.yaml").read_text()
     (tmp_path / "a.yaml").write_text(text)
     (tmp_path / "b.yaml").write_text(text.replace("name: x86", "name: mine"))
-    with pytest.raises(EvitError, match="b.yaml calls itself 'x86-64', as 'x86' does"):
+    with pytest.raises(EvitError, match=r"b\.yaml calls itself 'x86-64', as 'x86' does"):
         list_profiles(tmp_path)
 
 

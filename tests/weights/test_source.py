@@ -4,7 +4,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evit_cli.errors import EvitError
@@ -25,6 +25,7 @@ _revisions = st.just("main") | st.from_regex(
 ).filter(lambda revision: all(revision.split("/")))
 
 
+@settings(deadline=None)
 @given(owner=_names, name=_names, file=_files, revision=_revisions)
 @example(owner="o", name="r", file="a@b.pt", revision="main")
 @example(owner="o", name="r", file="a/b.pt", revision="refs/pr/1")
@@ -35,6 +36,7 @@ def test_addresses_survive_being_written_and_read(
     assert parse_address(str(address)) == address
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 @example(text="o/r/../../etc/passwd")
 @example(text="o/r@../../x")
@@ -55,6 +57,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
     assert parse_address(str(address)) == address
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=40))
 @example(text="a\0b")
 @example(text="x" * 5000)

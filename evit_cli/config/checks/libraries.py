@@ -130,7 +130,7 @@ def minimum_versions() -> dict[str, str]:
     return bounds
 
 
-def check_base_library(distribution: str, module: str, at_least: str = "") -> Check:
+def check_base_library(distribution: str, module: str, *, at_least: str = "") -> Check:
     """One of the libraries evit cannot do without: present, importable and new enough."""
     wanted = f'"{distribution}>={at_least}"' if at_least else distribution
     mend = f"pip install {wanted}"
@@ -155,7 +155,7 @@ def check_base_libraries() -> list[Check]:
     """All of them, in pyproject's order."""
     bounds = minimum_versions()
     found = [
-        check_base_library(distribution, module, bounds.get(distribution, ""))
+        check_base_library(distribution, module, at_least=bounds.get(distribution, ""))
         for distribution, module in BASE_LIBRARIES.items()
     ]
     return found + check_opencv_clash()
@@ -180,7 +180,7 @@ def check_runtimes(around: Surroundings, spawn: Spawn | None = None) -> list[Che
     """
     found: list[Check] = []
     for runtime in RUNTIMES:
-        look = partial(check_runtime, runtime, around, spawn)
+        look = partial(check_runtime, runtime, around, spawn=spawn)
         found += guarded(runtime.backend.value, look)
     usable = [check.check for check in found if check.status is Status.OK]
     if usable:
@@ -194,7 +194,7 @@ def check_runtimes(around: Surroundings, spawn: Spawn | None = None) -> list[Che
     return [required(none), *found]
 
 
-def check_runtime(runtime: Runtime, around: Surroundings, spawn: Spawn | None = None) -> Check:
+def check_runtime(runtime: Runtime, around: Surroundings, *, spawn: Spawn | None = None) -> Check:
     """One runtime: installed, its version and, with `spawn`, whether it computes."""
     name = runtime.backend.value
     mend = (around.machine.is_tegra and runtime.mend_on_jetson) or runtime.mend

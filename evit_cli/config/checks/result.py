@@ -81,7 +81,7 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def ok(check: str, detail: str, level: Level = Level.OPTIONAL) -> Check:
+def ok(check: str, detail: str, *, level: Level = Level.OPTIONAL) -> Check:
     """A check that found all well."""
     return Check(check, Status.OK, detail, "", level)
 

@@ -28,12 +28,12 @@ def check_python() -> Check:
         return problem(
             "python", f"{detail}; evit needs 3.10", "use python3.10 or later", level=Level.REQUIRED
         )
-    return ok("python", detail, Level.REQUIRED)
+    return ok("python", detail, level=Level.REQUIRED)
 
 
 def check_evit() -> Check:
     """Evit itself."""
-    return ok("evit", __version__, Level.REQUIRED)
+    return ok("evit", __version__, level=Level.REQUIRED)
 
 
 def check_os(around: Surroundings) -> Check:
@@ -119,10 +119,12 @@ def check_disk(around: Surroundings) -> list[Check]:
 def check_gpu(around: Surroundings) -> list[Check]:
     """CUDA GPUs, by nvidia-smi or by what the driver lists."""
     found = []
-    for gpu in around.machine.gpus:
+    gpus = around.machine.gpus
+    for index, gpu in enumerate(gpus):
+        name = f"gpu {index}" if len(gpus) > 1 else "gpu"
         memory = f", {gpu.memory_mib / 1024:.0f} GiB" if gpu.memory_mib else ""
         driver = f", driver {gpu.driver}" if gpu.driver else ""
-        found.append(ok("gpu", f"{gpu.name}{memory}{driver}"))
+        found.append(ok(name, f"{gpu.name}{memory}{driver}"))
     if found:
         return found
     if around.machine.is_tegra:
@@ -158,4 +160,4 @@ def check_data() -> Check:
         count = len(list_profiles())
     except EvitError as error:
         return problem("shipped data", error.message, error.hint, level=Level.REQUIRED)
-    return ok("shipped data", f"{count} device profiles", Level.REQUIRED)
+    return ok("shipped data", f"{count} device profiles", level=Level.REQUIRED)

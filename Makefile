@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.evit-ready
+WEIGHTS ?=
+SOURCE ?=
+OUT ?= evit-out
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[torch,dev]'
+	touch $(STAMP)
+
+# WEIGHTS=FILE names a seg-b0-cityscapes checkpoint; without it the hub is asked by name.
+# SOURCE=ANYTHING that `evit segment` reads; without it a clip is drawn.
+demo: setup
+	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)' --weights '$(WEIGHTS)'
+
+test: setup lint
+	$(BIN)/python -m pytest -n auto
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m benchmarks.frame_cost
+	$(BIN)/python -m benchmarks.model_forms
+
+clean:
+	rm -rf $(VENV) evit-out dist
