@@ -123,7 +123,7 @@ def class_map(
     cells_yx = np.nonzero(open_cells)
     for part in range(0, len(cells_yx[0]), _CELLS_AT_ONCE):
         y, x = (cells[part : part + _CELLS_AT_ONCE] for cells in cells_yx)
-        border = _near_borders(padded, winner[y, x], rivals[:, y, x], (y, x), y_axis, x_axis)
+        border = _near_borders(padded, winner[y, x], rivals[:, y, x], (y, x), y_axis, x_axis, dtype)
         if border is not None:
             rows, columns, labels = border
             out[rows[:, :, None], columns[:, None, :]] = labels
@@ -137,7 +137,8 @@ def _near_borders(
     cells_yx: tuple[IntArray, IntArray],
     y_axis: _Axis,
     x_axis: _Axis,
-) -> tuple[IntArray, IntArray, IntArray] | None:
+    dtype: type[np.unsignedinteger[Any]],
+) -> tuple[IntArray, IntArray, ClassMap] | None:
     """Interpolate the cells that a rival of the winner may take.
 
     Args:
@@ -147,26 +148,38 @@ def _near_borders(
         cells_yx: where the cells are.
         y_axis: sampling of the rows.
         x_axis: sampling of the columns.
+        dtype: of the labels.
 
     Returns:
         Output rows (k, run_y), columns (k, run_x) and labels (k, run_y, run_x) of k of the cells,
         or None if the winners keep all of them.
     """
     cell, rival = np.nonzero(rivals.T)  # pairs, ordered by cell
-    y, x, lead_class = cells_yx[0][cell], cells_yx[1][cell], winner[cell]
-    patches = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))
-    lead = patches[rival, y, x] - patches[lead_class, y, x]  # (pairs, 4, 4)
-    most, least = lead.max(axis=(1, 2)), lead.min(axis=(1, 2))
-    # A tighter bound than each class alone; the winner's pair with itself drops out here.
-    keep = (most + _NEGATIVE * (most - least) >= 0) & (rival != lead_class)
-    if not keep.any():
+    apart = rival != winner[cell]
+    cell, rival = cell[apart], rival[apart]
+    _, height, width = padded.shape
+    corner = cells_yx[0] * width + cells_yx[1]
+    taps = (np.arange(4)[:, None] * width + np.arange(4)).ravel()
+    own = padded.ravel().take((winner * height * width + corner)[:, None] + taps)  # (K, 16)
+    lead = padded.ravel().take((rival * height * width + corner[cell])[:, None] + taps)
+    lead -= own[cell]  # (pairs, 16): how far the rival is ahead of the winner at the taps
+    most, least = lead.max(axis=1), lead.min(axis=1)
+    keep = most + _NEGATIVE * (most - least) >= 0  # a tighter bound than each class alone
+    cell, rival, lead = cell[keep], rival[keep], lead[keep].reshape(-1, 4, 4)
+    if not len(cell):
         return None
-    cell, y, x, rival, lead = (part[keep] for part in (cell, y, x, rival, lead))
+    y, x = cells_yx[0][cell], cells_yx[1][cell]
     lead = y_axis.weights[y] @ lead @ x_axis.weights[x].transpose(0, 2, 1)  # (pairs, runs)
     first = np.nonzero(np.diff(cell, prepend=-1))[0]  # each cell's first pair
-    best = np.maximum(np.maximum.reduceat(lead, first, axis=0), 0)  # 0 is the winner's own lead
-    cell_of_pair = np.repeat(np.arange(len(first)), np.diff(first, append=len(cell)))
-    labels = np.broadcast_to(winner[cell[first]][:, None, None], best.shape).copy()
-    pair, row, column = np.nonzero((lead == best[cell_of_pair]) & (lead > 0))
-    labels[cell_of_pair[pair], row, column] = rival[pair]
+    rank = np.arange(len(cell)) - np.repeat(first, np.diff(first, append=len(cell)))
+    position = np.cumsum(rank == 0) - 1  # of a pair's cell among those that remain
+    best = np.zeros((len(first), *lead.shape[1:]), np.float32)  # the winner's own lead is zero
+    labels = np.empty(best.shape, dtype)
+    labels[:] = winner[cell[first], None, None]
+    for turn in range(rank.max() + 1):  # the strongest rivals of all cells at once
+        pairs = np.nonzero(rank == turn)[0]
+        at = position[pairs] if turn else slice(None)
+        ahead = lead[pairs] > best[at]
+        labels[at] = np.where(ahead, rival[pairs].astype(dtype)[:, None, None], labels[at])
+        best[at] = np.maximum(best[at], lead[pairs])
     return y_axis.pixels(y[first]), x_axis.pixels(x[first]), labels

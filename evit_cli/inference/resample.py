@@ -25,7 +25,8 @@ def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _linear(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.maximum(1 - np.abs(x), 0.0)
+    result: npt.NDArray[np.float64] = np.maximum(1 - np.abs(x), 0.0)
+    return result
 
 
 @lru_cache(maxsize=8)
