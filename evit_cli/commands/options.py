@@ -18,7 +18,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="A name from `evit models ls`, a file, a folder, or hf://owner/repo[/file][@revision].",
+        help="A name from `evit models ls`, a file, a folder, or hf://owner/repo/file@revision.",
     ),
 ]
 Weights = Annotated[

@@ -35,8 +35,13 @@ def resize_matrix(length_in: int, length_out: int, kernel: Kernel) -> npt.NDArra
     scale = length_in / length_out
     widen = max(scale, 1.0)
     centres = (np.arange(length_out) + 0.5) * scale
-    offsets = (np.arange(length_in) + 0.5 - centres[:, None]) / widen
+    index = np.arange(length_in)
+    offsets = (index + 0.5 - centres[:, None]) / widen
     weights = _cubic(offsets) if kernel == "cubic" else _linear(offsets)
+    # Pillow rounds the kernel's reach to whole pixels, which drops its outermost crumbs.
+    reach = (2 if kernel == "cubic" else 1) * widen
+    first, end = (np.trunc(centres + side + 0.5)[:, None] for side in (-reach, reach))
+    weights = weights * ((index >= first) & (index < end))
     normalised = weights / weights.sum(axis=1, keepdims=True)
     return np.asarray(normalised, dtype=np.float32)
 
@@ -44,12 +49,12 @@ def resize_matrix(length_in: int, length_out: int, kernel: Kernel) -> npt.NDArra
 def resize_antialiased(
     image: npt.NDArray[np.uint8], size_hw: tuple[int, int], kernel: Kernel = "cubic"
 ) -> npt.NDArray[np.uint8]:
-    """Resize (H, W, C) uint8 to (*size_hw, C); agrees with Pillow to one grey level."""
+    """Resize (H, W, C) uint8 to (*size_hw, C); agrees with Pillow to two grey levels."""
     if image.shape[:2] == tuple(size_hw):
         return image
     across = resize_matrix(image.shape[1], size_hw[1], kernel)
     down = resize_matrix(image.shape[0], size_hw[0], kernel)
     rows = np.einsum("ow,hwc->hoc", across, image.astype(np.float32), optimize=True)
-    rows = np.clip(np.rint(rows), 0, 255)  # Pillow stores the first pass in eight bits
+    rows = np.clip(np.floor(rows + 0.5), 0, 255)  # Pillow stores the first pass in eight bits
     out = np.einsum("oh,hwc->owc", down, rows, optimize=True)
-    return np.asarray(np.clip(np.rint(out), 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(np.floor(out + 0.5), 0, 255), dtype=np.uint8)
