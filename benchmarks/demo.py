@@ -10,8 +10,8 @@ from pathlib import Path
 from evit_cli.media.street_scene import write_street_clip
 
 MISSING = """
-The demo needs weights for seg-b0-cityscapes, which could not be had (see above). evit does not carry
-weights of its own yet. Either let this machine reach the Hugging Face Hub, or download
+The demo needs weights for seg-b0-cityscapes, which could not be had (see above). evit does not
+carry weights of its own yet. Either let this machine reach the Hugging Face Hub, or download
 efficientvit_seg_b0_cityscapes.pt from the repository han-cai/efficientvit-seg and run
   make demo WEIGHTS=path/to/efficientvit_seg_b0_cityscapes.pt
 Until then, this is what works on this machine:

@@ -1,8 +1,8 @@
 """What a 1280x720 video frame costs besides the model, step by step and in the whole pipeline.
 
-`python -m benchmarks.frame_cost [VIDEO]`: without VIDEO a 1280x720 street clip is drawn. Each step is
-timed alone, on one thread or as the pipeline runs it; "pipeline" is the wall time per frame of a real
-`segment_source` run whose session answers at once with the logits of a real model's shape.
+`python -m benchmarks.frame_cost [VIDEO]`: without VIDEO a 1280x720 street clip is drawn. Each step
+is timed alone; "pipeline" is the wall time per frame of a real `segment_source` run whose session
+answers at once with the logits of a real model's shape.
 """
 
 from __future__ import annotations

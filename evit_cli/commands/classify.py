@@ -50,6 +50,7 @@ def classify(
     from evit_cli.inference.classifier import ImageClassifier
     from evit_cli.media.open import open_source
     from evit_cli.runtime.open import open_session, parse_backend, parse_precision
+    from evit_cli.ui.download import download_progress
 
     with open_source(source) as frames:
         session = open_session(
@@ -59,6 +60,7 @@ def classify(
             precision=parse_precision(precision),
             threads=threads,
             offline=offline,
+            progress=download_progress(sink),
         )
         classifier = ImageClassifier(session)
         done = 0

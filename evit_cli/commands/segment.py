@@ -82,6 +82,7 @@ def segment(
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.media.open import open_source
     from evit_cli.runtime.open import open_session, parse_backend, parse_precision
+    from evit_cli.ui.download import download_progress
     from evit_cli.ui.progress import progress_for
 
     request = SegmentRequest(
@@ -102,6 +103,7 @@ def segment(
             precision=parse_precision(precision),
             threads=threads,
             offline=offline,
+            progress=download_progress(sink),
         )
         segmenter = Segmenter(session, size_hw=size_hw)
         sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evit_cli.errors import EvitError, UsageError, suggest
 from evit_cli.runtime.session import Session
-from evit_cli.types import Backend, Precision
+from evit_cli.types import RUNNABLE_BACKENDS, Backend, Precision, Progress
 
 _ARTIFACT_BACKENDS = {
     ".onnx": Backend.ONNX,
@@ -57,6 +57,7 @@ def open_session(
     precision: Precision | None = None,
     threads: int | None = None,
     offline: bool = False,
+    progress: Progress | None = None,
 ) -> Session:
     """A session for a catalog name, a file, a folder or an hf:// address.
 
@@ -67,6 +68,7 @@ def open_session(
         precision: None means float32.
         threads: CPU threads, None for the runtime's choice.
         offline: make no network request.
+        progress: told how much of a download has arrived.
 
     Raises:
         EvitError: the model cannot be found, read or run by that backend.
@@ -74,7 +76,7 @@ def open_session(
     """
     artifact = _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
     wanted = backend or artifact or Backend.TORCH
-    if wanted is not Backend.TORCH:
+    if wanted not in RUNNABLE_BACKENDS:
         raise EvitError(
             f"this version of evit has no {wanted.value} runtime yet",
             hint="name a model or its weights and use --backend torch",
@@ -89,4 +91,5 @@ def open_session(
         precision=precision or Precision.FP32,
         threads=threads,
         offline=offline,
+        progress=progress,
     )

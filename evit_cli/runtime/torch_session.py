@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError, UsageError, require
-from evit_cli.types import Backend, ModelInfo, Precision, Task, TensorSpec
+from evit_cli.types import Backend, ModelInfo, Precision, Progress, Task, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -108,6 +108,7 @@ def load_torch_session(
     precision: Precision = Precision.FP32,
     threads: int | None = None,
     offline: bool = False,
+    progress: Progress | None = None,
 ) -> TorchSession:
     """Load a model by any accepted name and make it ready to run.
 
@@ -118,5 +119,5 @@ def load_torch_session(
     require("torch", extra="torch", why="running a model from its weights")
     from evit_cli.weights.load import load_model
 
-    loaded = load_model(model, weights=weights, offline=offline)
+    loaded = load_model(model, weights=weights, offline=offline, progress=progress)
     return TorchSession(loaded.model, loaded.info, precision=precision, threads=threads)

@@ -61,9 +61,7 @@ def test_lines_for_people(folder: Path, weights: Path) -> None:
 
 def test_video_by_every_nth_frame(tmp_path: Path, weights: Path) -> None:
     write_street_clip(tmp_path / "clip.mp4", count=9, size_hw=(64, 96))
-    result = evit(
-        "classify", tmp_path / "clip.mp4", "--weights", weights, "--every", "4", "--json"
-    )
+    result = evit("classify", tmp_path / "clip.mp4", "--weights", weights, "--every", "4", "--json")
     assert result.exit_code == 0, result.output
     assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 4, 8]
 

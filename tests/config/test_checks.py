@@ -212,9 +212,18 @@ def test_no_runtime_is_an_error(monkeypatch: pytest.MonkeyPatch, around: Surroun
 
 def test_one_runtime_is_enough(monkeypatch: pytest.MonkeyPatch, around: Surroundings) -> None:
     _install(monkeypatch, "tflite_runtime")
+    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
     checks = libraries.check_runtimes(around)
     assert _find(checks, "any runtime").detail == "tflite"
     assert _find(checks, "tflite").detail == "tflite_runtime 1.0, not tried (--deep tries it)"
+
+
+def test_a_runtime_that_evit_cannot_use_yet_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch, around: Surroundings
+) -> None:
+    _install(monkeypatch, "tflite_runtime")
+    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", (Backend.TORCH,))
+    assert _find(libraries.check_runtimes(around), "any runtime").broken
 
 
 def test_a_jetson_is_never_told_to_install_plain_torch(
@@ -255,6 +264,7 @@ def test_deep(
 ) -> None:
     _install(monkeypatch, "onnxruntime")
     done = subprocess.CompletedProcess(["x"], code, "", stderr)
+    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
     checks = libraries.check_runtimes(around, lambda name: done)
     assert _find(checks, "onnx").status is status
     assert detail in _find(checks, "onnx").detail

@@ -28,9 +28,10 @@ class GreySession:
     inputs = (TensorSpec("image", (None, None, None, 3), "uint8"),)
     outputs = (TensorSpec("logits", (None, None, None, None), "float32"),)
 
-    def __init__(self, num_classes: int = 4, size_hw: ImageSize = ImageSize(64, 64)) -> None:
+    def __init__(self, num_classes: int = 4) -> None:
+        preprocess = Preprocess(ImageSize(64, 64))
         self.info = ModelInfo(
-            "grey", Task.SEGMENT, Preprocess(size_hw), classes=numbered_classes(num_classes)
+            "grey", Task.SEGMENT, preprocess, classes=numbered_classes(num_classes)
         )
         self.seen: list[tuple[int, ...]] = []
 

@@ -27,7 +27,7 @@ from evit_cli.config.checks.result import (
 )
 from evit_cli.config.find import package_root
 from evit_cli.config.versions import version_key
-from evit_cli.types import Backend
+from evit_cli.types import RUNNABLE_BACKENDS, Backend
 
 # Distribution on PyPI and module, for each of pyproject's dependencies (a test compares them).
 BASE_LIBRARIES = {
@@ -182,7 +182,8 @@ def check_runtimes(around: Surroundings, spawn: Spawn | None = None) -> list[Che
     for runtime in RUNTIMES:
         look = partial(check_runtime, runtime, around, spawn=spawn)
         found += guarded(runtime.backend.value, look)
-    usable = [check.check for check in found if check.status is Status.OK]
+    runnable = [backend.value for backend in RUNNABLE_BACKENDS]
+    usable = [c.check for c in found if c.status is Status.OK and c.check in runnable]
     if usable:
         return [required(ok("any runtime", ", ".join(usable))), *found]
     torch = RUNTIMES[0]
@@ -190,7 +191,7 @@ def check_runtimes(around: Surroundings, spawn: Spawn | None = None) -> list[Che
     if any(check.status is Status.PROBLEM for check in found):
         none = problem("any runtime", "every installed runtime is broken, see below", mend)
     else:
-        none = missing("any runtime", "none of them is installed", mend)
+        none = missing("any runtime", f"needs one of: {', '.join(runnable)}", mend)
     return [required(none), *found]
 
 
