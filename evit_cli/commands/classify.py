@@ -16,6 +16,7 @@ from evit_cli.commands.options import (
     Threads,
     Weights,
     examples,
+    open_model,
 )
 from evit_cli.errors import EvitError
 from evit_cli.ui.sink import Sink
@@ -49,18 +50,16 @@ def classify(
 
     from evit_cli.inference.classifier import ImageClassifier
     from evit_cli.media.open import open_source
-    from evit_cli.runtime.open import open_session, parse_backend, parse_precision
-    from evit_cli.ui.download import download_progress
 
     with open_source(source) as frames:
-        session = open_session(
-            model if model or weights else DEFAULT_MODEL,
+        session = open_model(
+            sink,
+            model or ("" if weights else DEFAULT_MODEL),
             weights=weights,
-            backend=parse_backend(backend),
-            precision=parse_precision(precision),
+            backend=backend,
+            precision=precision,
             threads=threads,
             offline=offline,
-            progress=download_progress(sink),
         )
         classifier = ImageClassifier(session)
         done = 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evit_cli.errors import UsageError
 from evit_cli.types import ImageSize
+from evit_cli.ui.sink import Sink
+
+if TYPE_CHECKING:
+    from evit_cli.runtime.session import Session
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Data only, no talk.")]
@@ -24,10 +28,6 @@ Model = Annotated[
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FILE", help="Weights for --model from this file."),
-]
-Device = Annotated[
-    str,
-    typer.Option("--device", metavar="PROFILE", help="Device profile (`evit devices ls`)."),
 ]
 BackendName = Annotated[
     str | None, typer.Option("--backend", metavar="NAME", help="What runs the model, e.g. torch.")
@@ -57,6 +57,31 @@ def parse_size(text: str | None) -> ImageSize | None:
         return None if text is None else ImageSize.parse(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def open_model(
+    sink: Sink,
+    model: str,
+    *,
+    weights: Path | None,
+    backend: str | None,
+    precision: str | None,
+    threads: int | None,
+    offline: bool,
+) -> Session:
+    """The session that the model options ask for; `model` is empty if only weights were given."""
+    from evit_cli.runtime.open import open_session, parse_backend, parse_precision
+    from evit_cli.ui.download import download_progress
+
+    return open_session(
+        model or None,
+        weights=weights,
+        backend=parse_backend(backend),
+        precision=parse_precision(precision),
+        threads=threads,
+        offline=offline,
+        progress=download_progress(sink),
+    )
 
 
 def split_list(text: str | None) -> list[str]:

@@ -19,6 +19,7 @@ from evit_cli.commands.options import (
     Threads,
     Weights,
     examples,
+    open_model,
     parse_size,
     split_list,
 )
@@ -81,8 +82,6 @@ def segment(
     from evit_cli.inference.segment_job import SegmentRequest, segment_source
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.media.open import open_source
-    from evit_cli.runtime.open import open_session, parse_backend, parse_precision
-    from evit_cli.ui.download import download_progress
     from evit_cli.ui.progress import progress_for
 
     request = SegmentRequest(
@@ -96,14 +95,14 @@ def segment(
         force=force,
     )
     with open_source(source) as frames:
-        session = open_session(
-            model if model or weights else DEFAULT_MODEL,
+        session = open_model(
+            sink,
+            model or ("" if weights else DEFAULT_MODEL),
             weights=weights,
-            backend=parse_backend(backend),
-            precision=parse_precision(precision),
+            backend=backend,
+            precision=precision,
             threads=threads,
             offline=offline,
-            progress=download_progress(sink),
         )
         segmenter = Segmenter(session, size_hw=size_hw)
         sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")

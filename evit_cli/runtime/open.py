@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from evit_cli.errors import EvitError, UsageError, suggest
 from evit_cli.runtime.session import Session
@@ -17,20 +18,23 @@ _ARTIFACT_BACKENDS = {
 }
 
 
+E = TypeVar("E", Backend, Precision)
+
+
+def _parse(kind: type[E], name: str | None) -> E | None:
+    known = {member.value: member for member in kind}
+    if name is None or name.lower() in known:
+        return None if name is None else known[name.lower()]
+    raise UsageError(f"there is no {kind.__name__.lower()} '{name}'", hint=suggest(name, known))
+
+
 def parse_backend(name: str | None) -> Backend | None:
     """The value of `--backend`.
 
     Raises:
         UsageError: there is no such backend.
     """
-    if name is None:
-        return None
-    try:
-        return Backend(name.lower())
-    except ValueError as error:
-        raise UsageError(
-            f"there is no backend '{name}'", hint=suggest(name, [b.value for b in Backend])
-        ) from error
+    return _parse(Backend, name)
 
 
 def parse_precision(name: str | None) -> Precision | None:
@@ -39,14 +43,7 @@ def parse_precision(name: str | None) -> Precision | None:
     Raises:
         UsageError: there is no such precision.
     """
-    if name is None:
-        return None
-    try:
-        return Precision(name.lower())
-    except ValueError as error:
-        raise UsageError(
-            f"there is no precision '{name}'", hint=suggest(name, [p.value for p in Precision])
-        ) from error
+    return _parse(Precision, name)
 
 
 def open_session(

@@ -8,16 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from evit_cli.app import app
 from evit_cli.media.street_scene import write_street_clip
 from evit_cli.models.classes import class_set
+from tests.helpers.cli import evit
 from tests.helpers.weight_files import pt_bytes
-
-
-def evit(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,18 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 import evit_cli
-from evit_cli.app import EvitGroup, app
+from evit_cli.app import EvitGroup
 from evit_cli.errors import EvitError, MissingDependency, UsageError, require, suggest
 from evit_cli.ui.sink import Sink
+from tests.helpers.cli import evit
 
 COMMANDS = [
     "segment", "classify", "doctor", "models ls", "models show", "models pull", "devices ls",
     "devices show",
 ]  # fmt: skip
-
-
-def evit(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -8,20 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from evit_cli.app import app
 from evit_cli.media.images import read_image
 from evit_cli.media.street_scene import street_frames, write_street_clip
 from evit_cli.models.classes import class_set
+from tests.helpers.cli import evit
 from tests.helpers.paths import shared_dir
 from tests.helpers.weight_files import pt_bytes
 
 CITYSCAPES = class_set("cityscapes")
-
-
-def evit(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
