@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from evit_cli import __version__
-from evit_cli.commands import classify, devices, doctor, models, segment
+from evit_cli.commands import classify, devices, doctor, evaluate, models, segment
 from evit_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EvitError
 from evit_cli.ui.messages import print_error
 
@@ -86,7 +86,7 @@ def _root(
     """EfficientViT on edge devices: train, export, verify, benchmark and run."""
 
 
-for _module in (segment, classify, doctor):
+for _module in (segment, classify, evaluate, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")

@@ -16,14 +16,14 @@ FOUNDATIONS = {"types", "errors"}
 # What each room may import of the others at module level, beside the foundations.
 ALLOWED: dict[str, set[str]] = {
     "models": set(),
-    "data": set(),
+    "data": {"media.images"},
     "metrics": set(),
     "media": set(),
     "config": set(),
     "ui": set(),
     "weights": {"models.variants", "models.classes"},
     "runtime": set(),
-    "inference": {"runtime", "media"},
+    "inference": {"runtime", "media", "data", "metrics"},
     "export": {"models", "runtime", "data", "metrics", "inference.preprocess", "config"},
     "bench": {"runtime", "inference", "config", "metrics"},
     "train": {"models", "data", "metrics", "weights", "config"},

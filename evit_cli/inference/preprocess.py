@@ -62,14 +62,20 @@ def place(
     return Placement(ImageSize(height, width), content, canvas)
 
 
-def fit(image_rgb_u8: ImageU8, placement: Placement, *, interpolation: str = "cubic") -> ImageU8:
+def fit(
+    image_rgb_u8: ImageU8,
+    placement: Placement,
+    *,
+    interpolation: str = "cubic",
+    antialias: bool = True,
+) -> ImageU8:
     """Resize an image and repeat its edge up to the canvas.
 
     Args:
         image_rgb_u8: (H, W, 3).
         placement: from `place`.
-        interpolation: "cubic" or "linear" for enlarging and mild shrinking. Beyond half size the
-            area is averaged, because cubic would alias.
+        interpolation: "cubic" or "linear" for enlarging and mild shrinking.
+        antialias: average the area below half size, where the interpolation would alias.
 
     Returns:
         (canvas height, canvas width, 3).
@@ -77,7 +83,7 @@ def fit(image_rgb_u8: ImageU8, placement: Placement, *, interpolation: str = "cu
     content, canvas = placement.content_hw, placement.canvas_hw
     if placement.image_hw != content:
         method = cv2.INTER_CUBIC if interpolation == "cubic" else cv2.INTER_LINEAR
-        if content.height * 2 < placement.image_hw.height:
+        if antialias and content.height * 2 < placement.image_hw.height:
             method = cv2.INTER_AREA
         resized = cv2.resize(image_rgb_u8, (content.width, content.height), interpolation=method)
         image_rgb_u8 = np.asarray(resized, dtype=np.uint8)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError
 from evit_cli.inference.class_map import class_map
-from evit_cli.inference.preprocess import ImageU8, fit, place
+from evit_cli.inference.preprocess import ImageU8, Placement, fit, place
 from evit_cli.runtime.open import open_session
 from evit_cli.runtime.session import Session
 from evit_cli.types import ClassSet, ImageSize, Task
@@ -89,9 +89,19 @@ class Segmenter:
         if image_rgb_u8.ndim != 3 or image_rgb_u8.shape[2] != 3 or image_rgb_u8.size == 0:
             raise ValueError(f"an image must be (H, W, 3), got shape {image_rgb_u8.shape}")
         preprocess = self.session.info.preprocess
+        size_hw = ImageSize(*image_rgb_u8.shape[:2])
+        return self.segment_at(image_rgb_u8, place(size_hw, preprocess, size_hw=self.size_hw))
+
+    def segment_at(
+        self, image_rgb_u8: ImageU8, placement: Placement, *, antialias: bool = True
+    ) -> Segmentation:
+        """Segment one (H, W, 3) image laid into the model's input as `placement` says.
+
+        `antialias` False resizes by the model's interpolation only, as the published evaluation.
+        """
+        method = self.session.info.preprocess.interpolation
         height, width = image_rgb_u8.shape[:2]
-        placement = place((height, width), preprocess, size_hw=self.size_hw)
-        canvas = fit(image_rgb_u8, placement, interpolation=preprocess.interpolation)
+        canvas = fit(image_rgb_u8, placement, interpolation=method, antialias=antialias)
         started = time.perf_counter()
         logits = self.session.run({"image": canvas[None]})["logits"][0]
         model_ms = (time.perf_counter() - started) * 1e3

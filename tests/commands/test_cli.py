@@ -15,8 +15,8 @@ from evit_cli.ui.sink import Sink
 from tests.helpers.cli import evit
 
 COMMANDS = [
-    "segment", "classify", "doctor", "models ls", "models show", "models pull", "devices ls",
-    "devices show",
+    "segment", "classify", "eval", "doctor", "models ls", "models show", "models pull",
+    "devices ls", "devices show",
 ]  # fmt: skip
 
 

@@ -1,0 +1,157 @@
+"""`evit eval`: the paper's metrics on a data set, by the published protocol."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evit_cli.commands.options import (
+    BackendName,
+    Force,
+    Json,
+    Model,
+    Offline,
+    Out,
+    PrecisionName,
+    Quiet,
+    Size,
+    Threads,
+    Weights,
+    examples,
+    open_model,
+    parse_size,
+)
+from evit_cli.errors import EvitError, UsageError
+from evit_cli.types import Task
+from evit_cli.ui.sink import Sink
+
+if TYPE_CHECKING:
+    from evit_cli.inference.evaluate import SegmentationScore
+    from evit_cli.runtime.session import Session
+
+_EXAMPLES = examples(
+    "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/",
+    "evit eval --weights mine.safetensors --dataset folders --data val/ --out result/",
+    "evit eval --model cls-b1-r224 --dataset imagenet --data imagenet/ --json",
+)
+
+
+def evaluate(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", help="cityscapes, ade20k, camvid, folders; imagenet or imagefolder."
+        ),
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the set lies.")],
+    model: Model = None,
+    weights: Weights = None,
+    backend: BackendName = None,
+    precision: PrecisionName = None,
+    size: Size = None,
+    class_map: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE", help="JSON: the set's class per class.")
+    ] = None,
+    void: Annotated[int, typer.Option("--void", help="Label that does not count (folders).")] = 255,
+    max_images: Annotated[
+        int | None, typer.Option("--max-images", min=1, help="Use only N images.")
+    ] = None,
+    out: Out = None,
+    force: Force = False,
+    offline: Offline = False,
+    threads: Threads = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model: mean IoU with a table per class, or top-1 and top-5 accuracy."""
+    sink = Sink(json_output=json_output, quiet=quiet)
+    size_hw = parse_size(size)
+    if model is None and weights is None:
+        raise UsageError("no model was named", hint="pass --model NAME, or --weights FILE")
+    session = open_model(
+        sink,
+        model or "",
+        weights=weights,
+        backend=backend,
+        precision=precision,
+        threads=threads,
+        offline=offline,
+    )
+    if session.info.task is Task.CLASSIFY:
+        _classification(sink, session, dataset, data, max_images)
+        return
+
+    from evit_cli.data.segmentation import open_segmentation_set
+    from evit_cli.inference.evaluate import evaluate_segmentation
+    from evit_cli.inference.segmenter import Segmenter
+    from evit_cli.media.outputs import refuse_existing
+    from evit_cli.models.class_maps import choose_translation
+    from evit_cli.ui.progress import progress_for
+
+    if out is not None:
+        refuse_existing([out / "confusion.png"], force=force)
+    segmenter = Segmenter(session, size_hw=size_hw)
+    translation = choose_translation(class_map, segmenter.classes, dataset)
+    count = len(translation.classes)
+    found = open_segmentation_set(dataset, data, num_classes=count, void=void)
+    if found.num_classes != count:
+        raise EvitError(
+            f"{dataset} has {found.num_classes} classes, and the model's give {count}",
+            hint="translate them with --map FILE",
+        )
+    score = evaluate_segmentation(
+        segmenter,
+        found,
+        table=translation.table,
+        classes=translation.classes,
+        max_images=max_images,
+        progress=progress_for(sink),
+    )
+    _render(sink, score, session, out)
+
+
+def _classification(
+    sink: Sink, session: Session, dataset: str, data: Path, max_images: int | None
+) -> None:
+    from evit_cli.data.imagefolder import image_folder, imagenet
+    from evit_cli.inference.classifier import ImageClassifier
+    from evit_cli.inference.evaluate import evaluate_classification
+    from evit_cli.ui.progress import progress_for
+
+    if dataset not in ("imagenet", "imagefolder"):
+        raise UsageError(f"{session.info.name} classifies, and {dataset} is not for that")
+    found = imagenet(data) if dataset == "imagenet" else image_folder(data)
+    score = evaluate_classification(
+        ImageClassifier(session), found, max_images=max_images, progress=progress_for(sink)
+    )
+    sink.json({"model": session.info.name, **asdict(score)})
+    sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
+    sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
+
+
+def _render(sink: Sink, score: SegmentationScore, session: Session, out: Path | None) -> None:
+    summary = score.summary()
+    which = {"backend": session.backend, "precision": session.precision}
+    sink.json({"model": session.info.name, **which, **summary})
+    iou = summary["iou"].items()
+    rows = [{"class": name, "IoU": "-" if v is None else f"{v:.4f}"} for name, v in iou]
+    if sink.human:
+        sink.table(["class", "IoU"], rows, title="IoU per class")
+    sink.line(f"mIoU {score.mean_iou:.4f}  pixel accuracy {score.pixel_accuracy:.4f}")
+    sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
+    if out is not None:
+        from evit_cli.media.confusion_picture import draw_confusion
+        from evit_cli.media.images import write_image
+
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "confusion.png"
+        write_image(path, draw_confusion(score.confusion, score.classes))
+        sink.line(str(path.resolve()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("eval", epilog=_EXAMPLES)(evaluate)

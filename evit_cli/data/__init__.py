@@ -1,0 +1,1 @@
+"""Data sets: one per file, each a sequence of images with their targets."""

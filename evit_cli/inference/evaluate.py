@@ -1,0 +1,207 @@
+"""The paper's metrics on a data set, by the published protocol of each set, over any `Session`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evit_cli.data.imagefolder import ClassificationSet
+from evit_cli.data.segmentation import SegmentationSet
+from evit_cli.errors import EvitError
+from evit_cli.inference.classifier import ImageClassifier
+from evit_cli.inference.preprocess import Placement, place
+from evit_cli.inference.segmenter import Segmenter
+from evit_cli.media.images import read_image
+from evit_cli.metrics.classification import TopK
+from evit_cli.metrics.segmentation import Confusion
+from evit_cli.types import ImageSize, NoProgress, Preprocess, Progress
+
+_CITYSCAPES_HW = ImageSize(1024, 2048)
+_CAMVID_HW = ImageSize(736, 960)
+_ADE20K_SHORT = 512
+_ADE20K_STRIDE = 32
+
+
+@dataclass(frozen=True)
+class SegmentationScore:
+    """The result on a segmentation set.
+
+    Attributes:
+        mean_iou: mean over the classes that occur, in [0, 1].
+        pixel_accuracy: share of the labelled pixels that are right, in [0, 1].
+        iou: (classes,) in [0, 1], NaN for classes that do not occur.
+        confusion: (true class, predicted class) pixel counts.
+        classes: names.
+        images: how many were used.
+        seconds: wall time.
+        protocol: how images were fitted into the model's input, in words.
+    """
+
+    mean_iou: float
+    pixel_accuracy: float
+    iou: npt.NDArray[np.float64]
+    confusion: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    images: int
+    seconds: float
+    protocol: str
+
+    def summary(self) -> dict[str, Any]:
+        """The score as plain values for JSON; classes that do not occur have None."""
+        return {
+            "mean_iou": self.mean_iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "iou": {
+                name: round(float(value), 6) if np.isfinite(value) else None
+                for name, value in zip(self.classes, self.iou, strict=True)
+            },
+            "images": self.images,
+            "seconds": round(self.seconds, 3),
+            "protocol": self.protocol,
+        }
+
+
+@dataclass(frozen=True)
+class ClassificationScore:
+    """The result on a classification set; accuracies in [0, 1]."""
+
+    top1: float
+    top5: float
+    images: int
+    seconds: float
+    protocol: str
+
+
+def _stretched(image_hw: ImageSize, input_hw: ImageSize) -> Placement:
+    return Placement(image_hw, input_hw, input_hw)
+
+
+def published_placement(
+    dataset: str, image_hw: ImageSize, preprocess: Preprocess, size_hw: ImageSize | None
+) -> Placement:
+    """How the published evaluation of `dataset` lays an image into the input.
+
+    Cityscapes: resized to 1024x2048, its own size. ADE20K: the short side to 512, the long one up
+    to a multiple of 32, slightly stretched. CamVid (zero-shot): stretched to 736x960. Anything
+    else, or with `size_hw`: as `evit segment` does it, with the aspect kept.
+    """
+    if size_hw is not None or dataset not in ("cityscapes", "ade20k", "camvid"):
+        return place(image_hw, preprocess, size_hw=size_hw)
+    if dataset == "cityscapes":
+        return _stretched(image_hw, _CITYSCAPES_HW)
+    if dataset == "camvid":
+        return _stretched(image_hw, _CAMVID_HW)
+    short, long = sorted(image_hw)
+    units = math.ceil(long / short * _ADE20K_SHORT / _ADE20K_STRIDE)
+    sides = (_ADE20K_SHORT, units * _ADE20K_STRIDE)
+    tall = image_hw.height > image_hw.width
+    return _stretched(image_hw, ImageSize(*(sides[::-1] if tall else sides)))
+
+
+def evaluate_segmentation(
+    segmenter: Segmenter,
+    dataset: SegmentationSet,
+    *,
+    table: Sequence[int],
+    classes: tuple[str, ...],
+    max_images: int | None = None,
+    progress: Progress | None = None,
+) -> SegmentationScore:
+    """Mean IoU over a set, single scale, no flip, at the labels' resolution.
+
+    Args:
+        segmenter: the model; its `size_hw` replaces the published input size.
+        dataset: images and labels.
+        table: the set's class for each of the model's classes.
+        classes: names of the set's classes.
+        max_images: use only the first this many.
+        progress: gets one step per image.
+
+    Raises:
+        EvitError: an image or label cannot be read, or they have different sizes.
+    """
+    progress = progress or NoProgress()
+    lookup = np.asarray(table, dtype=np.int64)
+    confusion = Confusion(dataset.num_classes)
+    items = list(dataset.items)[:max_images]
+    preprocess = segmenter.session.info.preprocess
+    started = time.perf_counter()
+    progress.start(len(items), "image")
+    try:
+        for item in items:
+            image, _ = read_image(item.image)
+            labels = dataset.label(item)
+            if labels.shape != image.shape[:2]:
+                raise EvitError(
+                    f"{item.label} is {labels.shape[0]}x{labels.shape[1]} pixels, its image "
+                    f"{image.shape[0]}x{image.shape[1]}"
+                )
+            size_hw = ImageSize(*image.shape[:2])
+            placement = published_placement(dataset.name, size_hw, preprocess, segmenter.size_hw)
+            result = segmenter.segment_at(image, placement, antialias=False)
+            confusion.update(labels, lookup[result.class_map])
+            progress.advance(1, model_ms=result.model_ms)
+    finally:
+        progress.close()
+    sizes = "published" if segmenter.size_hw is None else f"fitted into {segmenter.size_hw}"
+    return SegmentationScore(
+        mean_iou=confusion.mean_iou,
+        pixel_accuracy=confusion.pixel_accuracy,
+        iou=confusion.iou,
+        confusion=confusion.counts,
+        classes=classes,
+        images=len(items),
+        seconds=time.perf_counter() - started,
+        protocol=f"single scale, no flip, input size {sizes}",
+    )
+
+
+def evaluate_classification(
+    classifier: ImageClassifier,
+    dataset: ClassificationSet,
+    *,
+    max_images: int | None = None,
+    progress: Progress | None = None,
+) -> ClassificationScore:
+    """Top-1 and top-5 accuracy by the published single-crop protocol.
+
+    Args:
+        classifier: the model.
+        dataset: images and classes.
+        max_images: use this many, spread over the whole set.
+        progress: gets one step per image.
+
+    Raises:
+        EvitError: the set has classes that the model does not know, or an image cannot be read.
+    """
+    progress = progress or NoProgress()
+    if len(dataset.folders) > len(classifier.classes):
+        raise EvitError(
+            f"the set has {len(dataset.folders)} classes, and the model {len(classifier.classes)}"
+        )
+    step = max(1, len(dataset.items) // max_images) if max_images else 1
+    items = dataset.items[::step][:max_images]
+    score = TopK((1, 5))
+    started = time.perf_counter()
+    progress.start(len(items), "image")
+    try:
+        for item in items:
+            result = classifier(read_image(item.image)[0], topk=5)
+            score.update(item.target, [prediction.index for prediction in result.top])
+            progress.advance(1, model_ms=result.model_ms)
+    finally:
+        progress.close()
+    preprocess = classifier.session.info.preprocess
+    return ClassificationScore(
+        top1=score.accuracy(1),
+        top5=score.accuracy(5),
+        images=len(items),
+        seconds=time.perf_counter() - started,
+        protocol=f"centre crop {preprocess.size_hw}, crop ratio {preprocess.crop_ratio}",
+    )

@@ -1,0 +1,1 @@
+"""What the paper reports, computed sample by sample."""
