@@ -132,6 +132,8 @@ def _render(sink: Sink, report: SegmentReport) -> None:
     sink.json({"summary": report.summary()})
     if report.skipped.count:
         sink.warn(f"{report.skipped.count} frames were skipped: {report.skipped.first[0]}")
+    for note in report.notes:
+        sink.warn(note)
     if report.dropped:
         sink.say(f"{report.dropped} live frames were overtaken by newer ones")
     shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report.shares.items())[:8])

@@ -69,6 +69,7 @@ class SegmentReport:
         seconds: wall time of the run.
         model_ms: median time of the model per frame over the last 1000, milliseconds.
         interrupted: the signal's exception class if the run was cut short.
+        notes: what could not be carried over from the source, such as its sound.
     """
 
     written: list[Path]
@@ -79,6 +80,7 @@ class SegmentReport:
     seconds: float
     model_ms: float
     interrupted: type[KeyboardInterrupt] | None = None
+    notes: Sequence[str] = ()
 
     @property
     def fps(self) -> float:
@@ -91,7 +93,7 @@ class SegmentReport:
             "written": [str(path) for path in self.written],
             "frames": self.frames,
             "skipped": self.skipped.count,
-            "problems": self.skipped.first,
+            "problems": [*self.skipped.first, *self.notes],
             "dropped": self.dropped,
             "classes": self.shares,
             "seconds": round(self.seconds, 3),
@@ -161,7 +163,7 @@ class SegmentWriter:
             )
         if "mask" in request.save:
             self._mask = (
-                StillsOutput(names, "mask", suffix=".png", force=request.force)
+                StillsOutput(names, "mask", suffix=".png", exact=True, force=request.force)
                 if stills
                 else MaskFolderOutput(names, force=request.force)
             )
@@ -169,7 +171,10 @@ class SegmentWriter:
             self._json = JsonLinesOutput(names, force=request.force)
         self._outputs = [o for o in (self._overlay, self._color, self._mask, self._json) if o]
 
-    def _draw_overlay(self, frame: Frame, result: Segmentation, color: ImageU8) -> ImageU8:
+    def overlay(self, frame: Frame, result: Segmentation, color: ImageU8 | None = None) -> ImageU8:
+        """The picture with its classes' colours, (H, W, 3); `color` spares colouring twice."""
+        if color is None:
+            color = self._palette.colorize(result.class_map)
         image = blend(frame.image_rgb_u8, color, self._request.alpha)
         if self._only:
             kept = keep_classes(result.class_map, self._only)
@@ -183,7 +188,7 @@ class SegmentWriter:
         if self._overlay or self._color:
             color = self._palette.colorize(result.class_map)
             if self._overlay:
-                self._overlay.write(frame, self._draw_overlay(frame, result, color))
+                self._overlay.write(frame, self.overlay(frame, result, color))
             if self._color:
                 self._color.write(frame, color)
         if self._mask:
@@ -206,6 +211,12 @@ class SegmentWriter:
         """What was written, absolute."""
         return [path.resolve() for output in self._outputs for path in output.written]
 
+    @property
+    def notes(self) -> list[str]:
+        """What could not be carried over from the source, each thing once."""
+        movies = [o for o in (self._overlay, self._color) if isinstance(o, MovieOutput)]
+        return list(dict.fromkeys(movie.problem for movie in movies if movie.problem))
+
 
 def _class_index(name: str, classes: ClassSet) -> int:
     if name in classes.classes:
@@ -222,7 +233,7 @@ def segment_source(
     *,
     progress: Progress | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
-    show: Callable[[Frame, Segmentation], None] | None = None,
+    show: Callable[[ImageU8], None] | None = None,
 ) -> SegmentReport:
     """Segment every frame of a source and write what is asked for.
 
@@ -232,7 +243,7 @@ def segment_source(
         request: what to save, and where.
         progress: gets one step per frame.
         on_row: gets each frame's row as plain values.
-        show: gets each frame and its result, for a live picture.
+        show: gets each frame's overlay, (H, W, 3) RGB, for a live picture.
 
     Returns:
         What was done; also when it was interrupted.
@@ -253,7 +264,7 @@ def segment_source(
         if on_row is not None:
             on_row(frame_row(frame, result, segmenter.classes))
         if show is not None:
-            show(frame, result)
+            show(writer.overlay(frame, result))
         progress.advance(1, model_ms=result.model_ms, dropped=source.dropped)
 
     pipeline = Pipeline(
@@ -283,4 +294,5 @@ def segment_source(
         seconds=time.perf_counter() - started,
         model_ms=float(np.median(model_ms)) if model_ms else 0.0,
         interrupted=outcome.interrupted,
+        notes=writer.notes,
     )

@@ -1,7 +1,7 @@
-"""GStreamer pipelines, run by gst-launch-1.0 and read as a YUV4MPEG stream through a pipe.
+"""GStreamer pipelines, run by gst-launch-1.0 and read as raw video in Matroska through a pipe.
 
-The OpenCV and PyAV wheels have no GStreamer; the command-line tool is on every Jetson, and y4m
-describes its own size and rate, so nothing has to be guessed.
+The OpenCV and PyAV wheels have no GStreamer; the command-line tool is on every Jetson. Matroska
+describes size, rate, times and colours, so nothing has to be guessed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ LIVE_ELEMENTS = (
     "v4l2src", "nvarguscamerasrc", "nvv4l2camerasrc", "libcamerasrc", "rtspsrc", "udpsrc",
     "tcpclientsrc", "srtsrc",
 )  # fmt: skip
+_PATIENCE_S = 5.0
 _SINKS = ("appsink", "fakesink", "fdsink", "autovideosink")
-_TAIL = "! videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1"
+# GStreamer pads rows to four bytes and FFmpeg does not: these are the sizes without padding, what
+# is fast first. YUY2 has none at any size. The colours are those that Matroska can tell FFmpeg.
+_CAPS = (
+    "video/x-raw,format=I420,width=[8,32768,8],height=[2,32768,2],colorimetry={bt601,bt709};"
+    "video/x-raw,format={RGB,BGR},width=[4,32768,4],colorimetry=sRGB;"
+    "video/x-raw,format=YUY2,colorimetry={bt601,bt709}"
+)
+_TAIL = f"! videoconvert ! {_CAPS} ! matroskamux streamable=true timecodescale=1000 ! fdsink fd=1"
 
 
 def looks_like_pipeline(text: str) -> bool:
@@ -33,7 +41,7 @@ def looks_like_pipeline(text: str) -> bool:
 
 
 def launch_arguments(text: str) -> list[str]:
-    """The elements of `text`, ending in a YUV4MPEG stream on standard output.
+    """The elements of `text`, ending in a Matroska stream on standard output.
 
     A final appsink (as OpenCV's pipelines have) or other sink is replaced.
 
@@ -79,7 +87,11 @@ class GStreamerSource:
         self.name = "gstreamer"
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [program, "-q", *arguments], stdout=subprocess.PIPE, stderr=self._errors
+            [program, "-q", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            start_new_session=True,  # Ctrl-C is for evit alone, which then ends the pipeline
         )
         live = any(word in LIVE_ELEMENTS for word in arguments)
         self.kind = SourceKind.LIVE if live else SourceKind.VIDEO
@@ -88,7 +100,7 @@ class GStreamerSource:
                 self._process.stdout,
                 name=self.name,
                 kind=self.kind,
-                container_format="yuv4mpegpipe",
+                container_format="matroska",
             )
         except EvitError as error:
             self.close()
@@ -97,10 +109,15 @@ class GStreamerSource:
         self.skipped = self._video.skipped
         self.dropped = 0
 
+    def _ended(self) -> int | None:
+        """The exit status; None if the pipeline does not end although nobody reads any more."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=_PATIENCE_S)
+        return None
+
     def _reason(self) -> str:
         """What gst-launch complained about, in one line."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
+        self._ended()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         lines = [line.strip() for line in lines if "ERROR" in line or "erroneous" in line]
@@ -109,18 +126,25 @@ class GStreamerSource:
     def frames(self) -> Iterator[Frame]:
         """Frames until the pipeline ends; a pipeline that fails ends in its own words."""
         count = 0
-        for frame in self._video.frames():
-            count += 1
-            yield frame
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        if self._process.returncode not in (0, None) and not self._video.stopped:
-            self.skipped.add(
-                f"the GStreamer pipeline failed after {count} frames: {self._reason()}"
-            )
+        try:
+            for frame in self._video.frames():
+                count += 1
+                yield frame
+            if self._ended() and not self._video.stopped:
+                self.skipped.add(
+                    f"the GStreamer pipeline failed after {count} frames: {self._reason()}"
+                )
+        finally:
+            self.close()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+            self._errors.close()
 
     def close(self) -> None:
         """Stop the pipeline."""
         if hasattr(self, "_video"):
             self._video.close()
         self._process.terminate()
+        if self._ended() is None:
+            self._process.kill()
+            self._process.wait()

@@ -14,10 +14,13 @@ import numpy as np
 
 from evit_cli.errors import EvitError
 from evit_cli.media.frame import Frame, Problems, Source, SourceKind
+from evit_cli.media.opencv_log import quiet_opencv
 from evit_cli.media.video import DEFAULT_RATE
 
 _READ_ATTEMPTS = 20
 _POLL_S = 0.2
+_JOIN_S = 2.0
+"""A read from a network that went silent may take longer; its thread is a daemon."""
 
 
 class CameraSource:
@@ -39,7 +42,8 @@ class CameraSource:
         self.skipped = Problems()
         self.dropped = 0
         self._stopped = False
-        self._capture = cv2.VideoCapture(index)
+        with quiet_opencv():
+            self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
             raise EvitError(
                 f"camera {index} cannot be opened",
@@ -51,7 +55,11 @@ class CameraSource:
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Frames until the camera is closed or stops answering."""
+        """Frames until the camera is closed or stops answering.
+
+        Raises:
+            EvitError: it gives no picture at all.
+        """
         started = time.monotonic()
         index = failures = 0
         try:
@@ -59,9 +67,12 @@ class CameraSource:
                 done, image = self._capture.read()
                 if not done:
                     failures += 1
-                    if failures >= _READ_ATTEMPTS:
-                        raise EvitError(f"{self.name} gives no picture any more")
-                    continue
+                    if failures < _READ_ATTEMPTS:
+                        continue
+                    if index == 0:
+                        raise EvitError(f"{self.name} gives no picture")
+                    self.skipped.add(f"{self.name} stopped after {index} frames")
+                    return
                 failures = 0
                 now = Fraction(time.monotonic() - started).limit_denominator(90_000)
                 rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -105,16 +116,15 @@ class NewestFrame:
         return self._source.skipped
 
     def _read(self) -> None:
-        started = time.monotonic()
         try:
             for frame in self._source.frames():
-                now = Fraction(time.monotonic() - started).limit_denominator(90_000)
+                now = Fraction(time.monotonic()).limit_denominator(90_000)
                 with self._changed:
+                    if self._ended:
+                        return
                     self.dropped += self._slot is not None
                     self._slot = replace(frame, time_s=now)
                     self._changed.notify()
-                    if self._ended:
-                        return
         except Exception as error:
             self._error = error
         finally:
@@ -127,15 +137,23 @@ class NewestFrame:
         reader = threading.Thread(target=self._read, name="evit-live", daemon=True)
         reader.start()
         index = 0
-        while True:
-            with self._changed:
-                while self._slot is None and not self._ended:
-                    self._changed.wait(_POLL_S)
-                frame, self._slot = self._slot, None
-            if frame is None:
-                break
-            yield replace(frame, index=index)
-            index += 1
+        started = Fraction(0)
+        try:
+            while True:
+                with self._changed:
+                    while self._slot is None and not self._ended:
+                        self._changed.wait(_POLL_S)
+                    frame, self._slot = self._slot, None
+                if frame is None:
+                    break
+                arrived = frame.time_s or Fraction(0)
+                if index == 0:
+                    started = arrived
+                yield replace(frame, index=index, time_s=arrived - started)
+                index += 1
+        finally:
+            self.close()
+            reader.join(_JOIN_S)
         if self._error is not None:
             raise self._error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,13 @@ from evit_cli.media.images import IMAGE_SUFFIXES, ImageSource, natural_key
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
 _FILE_SCHEMES = ("http", "https")
 _GLOB_CHARACTERS = "*?["
+_CAMERA_DIGITS = 3
+"""Longer numbers are folders: dates, for example."""
 
 
 def _images_in(folder: Path) -> Source:
     paths = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
+        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()),
         key=natural_key,
     )
     if not paths:
@@ -32,9 +35,12 @@ def _images_in(folder: Path) -> Source:
 
 def _matching(pattern: str) -> Source:
     paths = sorted((Path(p) for p in glob.glob(pattern, recursive=True)), key=natural_key)
-    images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
     if not images:
-        raise EvitError(f"no image matches {pattern}")
+        raise EvitError(
+            f"no image matches {pattern}",
+            hint=f"evit reads {' '.join(IMAGE_SUFFIXES)}; give videos one by one",
+        )
     fixed = pattern[: min(i for i, c in enumerate(pattern) if c in _GLOB_CHARACTERS)]
     root = Path(fixed) if fixed.endswith("/") else Path(fixed).parent
     return ImageSource(images, name=root.resolve().name, root=root)
@@ -44,15 +50,21 @@ def _network(url: str) -> Source:
     from evit_cli.media.live import NewestFrame
     from evit_cli.media.video import VideoSource
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    except ValueError as error:
+        raise EvitError(f"{url} is not an address: {error}") from error
     if parts.scheme not in _LIVE_SCHEMES + _FILE_SCHEMES:
         raise EvitError(f"evit cannot read {parts.scheme}:// addresses")
     name = parts.hostname or parts.scheme
     if parts.scheme in _FILE_SCHEMES:
-        return VideoSource(url, name=Path(parts.path).stem or name)
+        return VideoSource(url, name=Path(parts.path).stem or name, shown=shown)
     # TCP loses no packets; five seconds without data end the stream instead of hanging.
     options = {"rtsp_transport": "tcp", "timeout": "5000000"} if "rtsp" in parts.scheme else {}
-    return NewestFrame(VideoSource(url, name=name, kind=SourceKind.LIVE, options=options))
+    return NewestFrame(
+        VideoSource(url, name=name, kind=SourceKind.LIVE, options=options, shown=shown)
+    )
 
 
 def _local(text: str) -> Source:
@@ -60,12 +72,12 @@ def _local(text: str) -> Source:
     from evit_cli.media.live import NewestFrame
     from evit_cli.media.video import VideoSource
 
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.is_dir():
         return _images_in(path)
     if not path.exists():
         if any(character in text for character in _GLOB_CHARACTERS):
-            return _matching(text)
+            return _matching(str(path))
         raise EvitError(f"{text} does not exist", hint="check the path; quote globs")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource([path], name=path.stem, root=path.parent)
@@ -76,7 +88,7 @@ def _local(text: str) -> Source:
         )
     if path.is_file() and path.stat().st_size == 0:
         raise EvitError(f"{text} is empty")
-    return VideoSource(str(path), name=path.stem)
+    return VideoSource(path, name=path.stem)
 
 
 def find_source(text: str) -> Source:
@@ -94,9 +106,9 @@ def find_source(text: str) -> Source:
 
     if not text.strip():
         raise EvitError("SOURCE is empty", hint="name an image, folder, video, camera or stream")
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= _CAMERA_DIGITS:
         return NewestFrame(CameraSource(int(text)))
-    if looks_like_pipeline(text):
+    if looks_like_pipeline(text) and not os.path.exists(text):
         pipeline = GStreamerSource(text)
         return NewestFrame(pipeline) if pipeline.kind is SourceKind.LIVE else pipeline
     if "://" in text:

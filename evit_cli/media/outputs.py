@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,30 +15,47 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError, UsageError
+from evit_cli.media.disk import NewFolders, writing
 from evit_cli.media.frame import Frame, ImageU8, Source, SourceKind
 from evit_cli.media.images import ImageSource, write_image
 from evit_cli.media.video import DEFAULT_RATE, VideoSource
 from evit_cli.media.video_writer import SUFFIXES as VIDEO_SUFFIXES
-from evit_cli.media.video_writer import VideoWriter
+from evit_cli.media.video_writer import VideoWriter, h264_encoder
 
 DEFAULT_FOLDER = Path("evit-out")
 LOSSY = (".jpg", ".jpeg", ".webp")
 _WRITABLE_STILLS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def refuse_existing(paths: Sequence[Path], *, force: bool) -> None:
-    """Stop before any work if an output exists and `force` is not given.
+def refuse_existing(
+    paths: Sequence[Path], *, force: bool, inputs: Sequence[Path | None] = ()
+) -> None:
+    """Stop before any work if an output exists and `force` is not given, or if it is an input.
 
     Raises:
-        EvitError: one exists; the message names the first.
+        EvitError: the message names the first.
     """
     existing = [path for path in paths if path.exists()]
-    if existing and not force:
+    if not existing:
+        return
+    read = {_identity(path) for path in inputs if path is not None and path.exists()}
+    for path in existing:
+        if _identity(path) in read:
+            raise EvitError(
+                f"{path.resolve()} is read and would be overwritten", hint="use another --out"
+            )
+    if not force:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise EvitError(
             f"{existing[0].resolve()} exists already{more}",
             hint="use --force to overwrite, or another --out",
         )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What stays the same under any name of a file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 class OutputNames:
@@ -48,8 +66,15 @@ class OutputNames:
         kinds: what is saved for each frame, for example ["overlay", "json"].
         out: what the user gave with `--out`: a file if there is exactly one, else a folder.
 
+    Attributes:
+        file: the one output, None if they are named here.
+        folder: where they are, or under.
+        inputs: the files that are read.
+        new_folders: makes folders for them.
+
     Raises:
         UsageError: `out` names a file but there will be several.
+        EvitError: a folder on the way to the outputs is a file.
     """
 
     def __init__(self, source: Source, kinds: Sequence[str], out: Path | None) -> None:
@@ -61,36 +86,34 @@ class OutputNames:
             raise UsageError(
                 f"there will be several files, but --out {out} names one", hint="give a folder"
             )
-        self._file = out if as_file else None
+        self.file = out if as_file else None
         self.folder = (out.parent if as_file else out) if out is not None else DEFAULT_FOLDER
-        paths = source.paths if isinstance(source, ImageSource) else []
-        stems = [path.with_suffix("") for path in paths]
+        above = next((p for p in (self.folder, *self.folder.parents) if p.exists()), Path())
+        if not above.is_dir():
+            raise EvitError(f"{above.resolve()} is a file, not a folder", hint="use another --out")
+        self.new_folders = NewFolders()
+        self.inputs = list(source.paths) if isinstance(source, ImageSource) else [source.path]
+        self._names = source.names if isinstance(source, ImageSource) else []
+        stems = [Path(name).with_suffix("") for name in self._names]
         self._keep_suffix = len(set(stems)) < len(stems)  # a.jpg beside a.png
-        self._paths = [self._relative(path) for path in paths]
-
-    def _relative(self, path: Path) -> Path:
-        root = self._source.root if isinstance(self._source, ImageSource) else Path()
-        return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
 
     def still(self, name: str, kind: str, suffix: str) -> Path:
         """The output for one still image called `name`."""
-        if self._file is not None:
-            return self._file
+        if self.file is not None:
+            return self.file
         path = Path(name)
         stem = path.name if self._keep_suffix else path.stem
         return self.folder / path.parent / f"{stem}_{kind}{suffix}"
 
     def whole(self, kind: str, suffix: str) -> Path:
         """The output for the source as a whole: a movie, or a folder with suffix ""."""
-        if self._file is not None:
-            return self._file
+        if self.file is not None:
+            return self.file
         return self.folder / f"{self._source.name}_{kind}{suffix}"
 
     def stills(self, kind: str, suffix: str | None) -> list[Path]:
         """Every still that will be written; `suffix` None keeps that of the input."""
-        return [
-            self.still(str(path), kind, suffix or picture_suffix(str(path))) for path in self._paths
-        ]
+        return [self.still(name, kind, suffix or picture_suffix(name)) for name in self._names]
 
 
 def picture_suffix(name: str) -> str:
@@ -106,21 +129,37 @@ class StillsOutput:
         names: the names.
         kind: "overlay", "color" or "mask".
         suffix: None keeps that of the input.
+        exact: the pixels are numbers that a lossy format would change.
         force: overwrite.
+
+    Raises:
+        UsageError: the format that `--out` asks for does not suit.
     """
 
     def __init__(
-        self, names: OutputNames, kind: str, *, suffix: str | None = None, force: bool = False
+        self,
+        names: OutputNames,
+        kind: str,
+        *,
+        suffix: str | None = None,
+        exact: bool = False,
+        force: bool = False,
     ) -> None:
         self._names, self._kind, self._suffix = names, kind, suffix
         self.written: list[Path] = []
-        refuse_existing(names.stills(kind, suffix), force=force)
+        fit = [s for s in _WRITABLE_STILLS if not (exact and s in LOSSY)]
+        if names.file is not None and names.file.suffix.lower() not in fit:
+            what = "a mask" if exact else "an image"
+            raise UsageError(
+                f"{what} cannot be written as {names.file.name}", hint=f"use one of {' '.join(fit)}"
+            )
+        refuse_existing(names.stills(kind, suffix), force=force, inputs=names.inputs)
 
     def write(self, frame: Frame, image: npt.NDArray[Any]) -> None:
         """Write the (H, W[, 3]) picture made from `frame`."""
         suffix = self._suffix or picture_suffix(frame.name)
         path = self._names.still(frame.name, self._kind, suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._names.new_folders.make(path.parent)
         write_image(path, image, alpha=frame.alpha if image.ndim == 3 else None)
         self.written.append(path)
 
@@ -129,6 +168,7 @@ class StillsOutput:
 
     def abort(self) -> None:
         """Finished images stay: each is whole."""
+        self._names.new_folders.remove_empty()
 
 
 class MovieOutput:
@@ -139,32 +179,43 @@ class MovieOutput:
         kind: "overlay" or "color".
         source: gives rate and sound.
         force: overwrite.
+
+    Raises:
+        EvitError: there is no H.264 encoder.
+        UsageError: the format that `--out` asks for is none for movies.
     """
 
     def __init__(
         self, names: OutputNames, kind: str, *, source: Source, force: bool = False
     ) -> None:
-        self._source = source
+        self._names, self._source = names, source
         self._path = names.whole(kind, ".mp4")
         if self._path.suffix.lower() not in VIDEO_SUFFIXES:
             raise UsageError(
                 f"a video cannot be written as {self._path.name}",
                 hint=f"use one of {' '.join(VIDEO_SUFFIXES)}",
             )
-        refuse_existing([self._path], force=force)
+        h264_encoder()  # find out before the work that there is one
+        refuse_existing([self._path], force=force, inputs=names.inputs)
         self._writer: VideoWriter | None = None
         self.written: list[Path] = []
+
+    @property
+    def problem(self) -> str:
+        """What could not be carried over from the source; empty if all is well."""
+        return self._writer.problem if self._writer is not None else ""
 
     def write(self, frame: Frame, image: ImageU8) -> None:
         """Append the (H, W, 3) picture made from `frame`, shown from `frame.time_s` on."""
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._names.new_folders.make(self._path.parent)
             video = self._source if isinstance(self._source, VideoSource) else None
             self._writer = VideoWriter(
                 self._path,
                 rate=self._source.rate or DEFAULT_RATE,
                 audio_from=video.path if video else None,
                 audio_start_s=video.start_s if video else Fraction(0),
+                pixel_aspect=video.pixel_aspect if video else None,
             )
         self._writer.write(image, frame.time_s or Fraction(0))
 
@@ -178,6 +229,7 @@ class MovieOutput:
         """Remove the unfinished movie."""
         if self._writer is not None:
             self._writer.abort()
+        self._names.new_folders.remove_empty()
 
 
 class MaskFolderOutput:
@@ -186,29 +238,48 @@ class MaskFolderOutput:
     Args:
         names: the names.
         force: overwrite.
+
+    Raises:
+        UsageError: `--out` names a file.
     """
 
     def __init__(self, names: OutputNames, *, force: bool = False) -> None:
+        if names.file is not None:
+            raise UsageError(
+                f"the masks of a video are a folder, but --out {names.file} names a file",
+                hint="give a folder",
+            )
+        self._names = names
         self._path = names.whole("mask", "")
         self._partial = self._path.with_name(f".{self._path.name}.evit-partial")
-        refuse_existing([self._path], force=force)
+        refuse_existing([self._path], force=force, inputs=names.inputs)
+        self._begun = False
         self.written: list[Path] = []
 
     def write(self, frame: Frame, labels: npt.NDArray[np.unsignedinteger[Any]]) -> None:
         """Write (H, W) class indices as NNNNNN.png, numbered by the source's frame."""
-        self._partial.mkdir(parents=True, exist_ok=True)
+        if not self._begun:
+            shutil.rmtree(self._partial, ignore_errors=True)  # left by a run that lost its power
+            self._names.new_folders.make(self._partial)
+            self._begun = True
         write_image(self._partial / f"{frame.index:06d}.png", labels)
 
     def close(self) -> None:
         """Give the folder its name."""
-        if self._partial.exists():
-            shutil.rmtree(self._path, ignore_errors=True)
-            os.replace(self._partial, self._path)
+        if self._begun:
+            with writing(self._path):
+                if self._path.is_dir():
+                    shutil.rmtree(self._path)
+                else:
+                    self._path.unlink(missing_ok=True)
+                os.replace(self._partial, self._path)
+            self._begun = False
             self.written.append(self._path)
 
     def abort(self) -> None:
         """Remove the unfinished folder."""
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._names.new_folders.remove_empty()
 
 
 class JsonLinesOutput:
@@ -220,28 +291,35 @@ class JsonLinesOutput:
     """
 
     def __init__(self, names: OutputNames, *, force: bool = False) -> None:
+        self._names = names
         self._path = names.whole("segments", ".jsonl")
         self._partial = self._path.with_name(f".{self._path.name}.evit-partial")
-        refuse_existing([self._path], force=force)
+        refuse_existing([self._path], force=force, inputs=names.inputs)
         self._file: IO[str] | None = None
         self.written: list[Path] = []
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row."""
         if self._file is None:
-            self._partial.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("w", encoding="utf-8")
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._names.new_folders.make(self._path.parent)
+        with writing(self._path):
+            if self._file is None:
+                self._file = self._partial.open("w", encoding="utf-8", errors="surrogateescape")
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
         """Give the file its name."""
         if self._file is not None:
-            self._file.close()
-            os.replace(self._partial, self._path)
+            with writing(self._path):
+                self._file.close()
+                os.replace(self._partial, self._path)
             self.written.append(self._path)
 
     def abort(self) -> None:
         """Remove the unfinished file."""
-        if self._file is not None:
-            self._file.close()
-        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # closing writes what is still in memory
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+        self._names.new_folders.remove_empty()

@@ -2,7 +2,8 @@
 
 The reader and the writer run in their own threads, which FFmpeg, OpenCV and NumPy let run beside
 the model by releasing Python's lock; the model stays in the calling thread. Bounded queues between
-them hold at most a few frames, whatever the length of the source.
+them hold at most a few frames, whatever the length of the source. A live source is asked for a
+frame only when the model is free, so that it works on the newest one.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
-from evit_cli.media.frame import Frame, Source
+from evit_cli.media.frame import Frame, Source, SourceKind
 
 R = TypeVar("R")
 R_contra = TypeVar("R_contra", contravariant=True)
 
 QUEUE_LENGTH = 3
 _POLL_S = 0.1
+_JOIN_S = 5.0
+"""A network read may hang for longer; its thread is a daemon."""
 _END = object()
 
 
@@ -40,7 +43,7 @@ class Writer(Protocol[R_contra]):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does: with a playable file."""
+    """SIGTERM or a lost terminal, which end a run as Ctrl-C does: with a playable file."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class PipelineOutcome:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into an exception while the context is open; main thread only."""
+    """Turn SIGTERM and SIGHUP into an exception while the context is open; main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,11 +64,15 @@ def _termination_as_interrupt() -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    previous = signal.signal(signal.SIGTERM, handle)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup wants it to go on
+        numbers.append(signal.SIGHUP)
+    previous = [signal.signal(number, handle) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 class _Stage(threading.Thread):
@@ -74,6 +81,7 @@ class _Stage(threading.Thread):
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
+        self._ended = threading.Event()
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -81,6 +89,17 @@ class _Stage(threading.Thread):
             self._work()
         except BaseException as error:
             self.error = error
+        finally:
+            self._ended.set()
+
+    @property
+    def working(self) -> bool:
+        return not self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """`join`, which forgets the thread when Ctrl-C comes in between (Python issue 90882)."""
+        if self._ended.wait(timeout):
+            self.join()
 
 
 class Pipeline(Generic[R]):
@@ -109,49 +128,60 @@ class Pipeline(Generic[R]):
         self._every = every
         self._max_frames = max_frames
         self._stop = threading.Event()
-        self._read: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
+        self._abandoned = threading.Event()
+        ahead = 0 if source.kind is SourceKind.LIVE else QUEUE_LENGTH
+        self._room = threading.Semaphore(ahead)
+        """How many frames the reader may still get."""
+        self._read: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._done: queue.Queue[Any] = queue.Queue(QUEUE_LENGTH)
 
-    def _put(self, into: queue.Queue[Any], item: Any) -> bool:
-        """Put, unless the run is being stopped."""
+    def _has_room(self) -> bool:
+        """Wait until a frame is wanted; False when the run is being stopped."""
         while not self._stop.is_set():
-            try:
-                into.put(item, timeout=_POLL_S)
+            if self._room.acquire(timeout=_POLL_S):
                 return True
-            except queue.Full:
-                continue
         return False
 
     def _reading(self) -> None:
         taken = 0
+        frames = self._source.frames()
         try:
-            for frame in self._source.frames():
-                if frame.index % self._every:
-                    continue
-                if not self._put(self._read, frame):
+            while taken != self._max_frames and self._has_room():
+                frame = next((f for f in frames if f.index % self._every == 0), None)
+                if frame is None:
                     return
+                self._read.put(frame)
+                del frame  # it may be the last to know it
                 taken += 1
-                if taken == self._max_frames:
-                    return
         finally:
-            self._put(self._read, _END)
+            self._read.put(_END)
 
     def _writing(self) -> None:
-        while (item := self._done.get()) is not _END:
-            frame, result = item
-            self._writer.write(frame, result)
+        while (item := self._done.get()) is not _END and not self._abandoned.is_set():
+            self._writer.write(*item)
+            del item
 
-    def _processed(self, reader: _Stage, writing: _Stage) -> Iterator[tuple[Frame, R]]:
-        while writing.is_alive():
+    def _processed(self, writing: _Stage) -> Iterator[tuple[Frame, R]]:
+        self._room.release()
+        while writing.working:
             try:
                 frame = self._read.get(timeout=_POLL_S)
             except queue.Empty:
-                if reader.is_alive():
-                    continue
-                return
+                continue
             if frame is _END:
                 return
             yield frame, self._process(frame)
+            del frame
+            self._room.release()
+
+    def _put_done(self, item: Any, writing: _Stage) -> None:
+        """Hand something to the writer, unless it has failed."""
+        while writing.working:
+            try:
+                self._done.put(item, timeout=_POLL_S)
+                return
+            except queue.Full:
+                continue
 
     def run(self, on_frame: Callable[[Frame, R], None]) -> PipelineOutcome:
         """Run to the end. Ctrl-C and SIGTERM finish the files and are told in the outcome.
@@ -161,54 +191,52 @@ class Pipeline(Generic[R]):
 
         Raises:
             EvitError: reading, processing or writing failed; unfinished files are removed.
+            KeyboardInterrupt: a second one came while the files were being finished; they are gone.
         """
         reader, writing = _Stage("evit-read", self._reading), _Stage("evit-write", self._writing)
         frames = 0
         interrupted: type[KeyboardInterrupt] | None = None
         failed: BaseException | None = None
         with _termination_as_interrupt():
+            writing.start()
             try:
-                reader.start()
-                writing.start()
-                for frame, result in self._processed(reader, writing):
-                    while writing.is_alive():
-                        try:
-                            self._done.put((frame, result), timeout=_POLL_S)
-                            break
-                        except queue.Full:
-                            continue
-                    frames += 1
-                    on_frame(frame, result)
-            except KeyboardInterrupt as error:
-                interrupted = type(error)
-            except BaseException as error:
-                failed = error
-        try:
-            self._finish(reader, writing, failed)
-        except KeyboardInterrupt:  # asked twice: leave at once, and nothing half-written
-            self._writer.abort()
-            raise
+                try:
+                    reader.start()
+                    for frame, result in self._processed(writing):
+                        self._put_done((frame, result), writing)
+                        frames += 1
+                        on_frame(frame, result)
+                        del frame, result  # not to hold them while the next is processed
+                except KeyboardInterrupt as error:
+                    interrupted = type(error)
+                except BaseException as error:
+                    failed = error
+                self._finish(reader, writing, failed, asked=interrupted is not None)
+            except KeyboardInterrupt:  # asked twice: leave at once, and nothing half-written
+                self._abandoned.set()
+                self._put_done(_END, writing)
+                writing.wait()
+                self._writer.abort()
+                raise
         return PipelineOutcome(frames, interrupted)
 
-    def _finish(self, reader: _Stage, writing: _Stage, failed: BaseException | None) -> None:
+    def _finish(
+        self, reader: _Stage, writing: _Stage, failed: BaseException | None, *, asked: bool
+    ) -> None:
         """Stop the threads, then finish the files, or remove them if anything failed."""
         self._stop.set()
         self._source.close()
-        while writing.is_alive():
-            try:
-                self._done.put(_END, timeout=_POLL_S)
-                break
-            except queue.Full:
-                continue
-        writing.join()
-        reader.join(timeout=5)  # a network read may hang; the thread is a daemon
-        failed = failed or writing.error or reader.error
-        if failed is None:
-            try:
-                self._writer.close()
-            except BaseException:
-                self._writer.abort()
-                raise
-            return
-        self._writer.abort()
-        raise failed
+        if failed is not None:
+            self._abandoned.set()
+        self._put_done(_END, writing)
+        writing.wait()
+        if reader.ident is not None:
+            reader.wait(_JOIN_S)
+        failed = failed or writing.error or (None if asked else reader.error)
+        try:
+            if failed is not None:
+                raise failed
+            self._writer.close()
+        except BaseException:
+            self._writer.abort()
+            raise

@@ -15,10 +15,12 @@ import numpy as np
 
 from evit_cli.errors import EvitError
 from evit_cli.media.audio import AudioTrack
+from evit_cli.media.disk import cannot_write
 from evit_cli.media.frame import ImageU8
 
-TIME_BASE = Fraction(1, 90_000)
-"""MPEG's clock: holds 24, 25, 30, 60 and the NTSC rates exactly and cameras closely enough."""
+_CLOCK = 90_000
+"""Ticks per second at least, MPEG's own: close enough for any camera."""
+_FASTEST_CLOCK = 10_000_000
 
 ENCODERS = ("libx264", "libopenh264", "h264_v4l2m2m", "h264_nvenc")
 X264_OPTIONS = {"preset": "ultrafast", "crf": "23"}
@@ -30,6 +32,13 @@ LIMITED_RANGE = 1
 """FFmpeg's numbers for the colour tags."""
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
+_FORMATS = {".mp4": "mp4", ".mov": "mov", ".m4v": "mp4", ".mkv": "matroska"}
+
+
+def time_base_for(rate: Fraction) -> Fraction:
+    """A clock that holds every multiple of 1 / `rate` exactly, whether 25 or 24000/1001."""
+    ticks = rate.numerator * -(-_CLOCK // rate.numerator)
+    return Fraction(1, ticks if ticks <= _FASTEST_CLOCK else _CLOCK)
 
 
 def h264_encoder() -> str:
@@ -56,6 +65,13 @@ def _even(image: ImageU8) -> ImageU8:
     return np.asarray(padded, dtype=np.uint8)
 
 
+def _yuv_frame(planes: ImageU8) -> Any:
+    """A frame over (H * 3 / 2, W) planes, without copying them where PyAV can do that."""
+    if planes.shape[0] % 6:  # from_numpy_buffer rounds the height down to a multiple of four
+        return av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    return av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+
+
 class VideoWriter:
     """An H.264 movie in yuv420p with its index in front ("faststart").
 
@@ -64,6 +80,7 @@ class VideoWriter:
         rate: frames per second, for the header; the frames carry their own times.
         audio_from: a file whose first audio track is copied.
         audio_start_s: that file's time of the first frame.
+        pixel_aspect: width of a pixel by its height; None means square.
 
     Raises:
         EvitError: the suffix is another, or there is no H.264 encoder.
@@ -76,12 +93,18 @@ class VideoWriter:
         rate: Fraction,
         audio_from: Path | None = None,
         audio_start_s: Fraction = Fraction(0),
+        pixel_aspect: Fraction | None = None,
     ) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise EvitError(f"videos cannot be written as '{path.suffix}'", hint="use .mp4")
         self.path = path
         self.frames = 0
+        self.problem = ""
+        """What could not be carried over; empty if all is well."""
         self._rate = rate
+        self._time_base = time_base_for(rate)
+        self._last_pts = -1
+        self._pixel_aspect = pixel_aspect
         self._audio_from = audio_from
         self._audio_start_s = audio_start_s
         self._encoder = h264_encoder()
@@ -93,14 +116,34 @@ class VideoWriter:
         self._end_s = Fraction(0)
 
     def _open(self, image: ImageU8) -> None:
-        height, width = image.shape[:2]
-        self._size_hw = (height, width)
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() != ".mkv" else {}
-        self._container = av.open(str(self._partial), "w", options=options)
+        """Begin the file; sound that this container refuses is left out, not the whole movie."""
+        self._size_hw = (image.shape[0], image.shape[1])
+        self._add_video()
+        try:
+            if self._audio_from is not None:
+                self._audio = AudioTrack.open(
+                    self._audio_from, self._container, self._audio_start_s
+                )
+            self._container.start_encoding()
+        except (EvitError, av.error.FFmpegError, ValueError) as error:
+            if self._audio_from is None:
+                raise
+            self.abort()
+            why = error.message if isinstance(error, EvitError) else str(error)
+            self.problem = f"the sound could not be carried over: {why.lower()}"
+            self._add_video()
+            self._container.start_encoding()
+
+    def _add_video(self) -> None:
+        kind = _FORMATS[self.path.suffix.lower()]
+        options = {} if kind == "matroska" else {"movflags": "+faststart"}
+        self._container = av.open(f"file:{self._partial}", "w", format=kind, options=options)
         stream = self._container.add_stream(self._encoder, rate=self._rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.time_base = TIME_BASE
-        stream.time_base = TIME_BASE
+        stream.height, stream.width = self._size_hw
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = self._time_base
+        if self._pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = self._pixel_aspect
         if self._encoder == "libx264":
             stream.options = dict(X264_OPTIONS)
         # BT.601 is what OpenCV's fast conversion makes; the tags tell players, whatever the size.
@@ -108,8 +151,6 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = SMPTE_170M
         context.color_range = LIMITED_RANGE
         self._stream = stream
-        if self._audio_from is not None:
-            self._audio = AudioTrack.open(self._audio_from, self._container, self._audio_start_s)
 
     def write(self, image_rgb_u8: ImageU8, time_s: Fraction) -> None:
         """Append one (H, W, 3) frame shown from `time_s` on; times must grow.
@@ -125,9 +166,10 @@ class VideoWriter:
                 resized = cv2.resize(image, self._size_hw[::-1], interpolation=cv2.INTER_AREA)
                 image = np.asarray(resized, dtype=np.uint8)
             planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)
-            frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
-            frame.pts = round(time_s / TIME_BASE)
-            frame.time_base = TIME_BASE
+            frame = _yuv_frame(planes)
+            self._last_pts = max(round(time_s / self._time_base), self._last_pts + 1)
+            frame.pts = self._last_pts
+            frame.time_base = self._time_base
             self._container.mux(self._stream.encode(frame))
             self._end_s = time_s + 1 / self._rate
             if self._audio is not None:
@@ -147,10 +189,11 @@ class VideoWriter:
                 self._container.mux(self._stream.encode(None))
                 if self._audio is not None:
                     self._audio.copy_until(self._end_s)
-                    self._audio.close()
+                    if self._audio.problem:
+                        self.problem = f"the sound ends early: {self._audio.problem}"
                 self._container.close()
                 self._container = None
-            os.replace(self._partial, self.path)
+                os.replace(self._partial, self.path)
         finally:
             self.abort()
 
@@ -163,15 +206,12 @@ class VideoWriter:
             with contextlib.suppress(av.error.FFmpegError, OSError):
                 self._container.close()
             self._container = None
-        self._partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except (av.error.FFmpegError, OSError) as error:
-            reason = (error.strerror or str(error)).lower()
-            raise EvitError(
-                f"{self.path} cannot be written: {reason}",
-                hint="free some space or write elsewhere with --out",
-            ) from error
+            raise cannot_write(self.path, error) from error
