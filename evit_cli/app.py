@@ -28,7 +28,7 @@ def _explain_os_error(error: OSError) -> EvitError:
 
 
 class EvitGroup(TyperGroup):
-    """A command group whose commands end in one sentence and DESIGN section 4's exit code."""
+    """A command group whose commands end in one sentence and the exit code of `errors.py`."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The list of commands in plain text: importing what draws boxes would take 0.1 s more."""
@@ -48,7 +48,7 @@ class EvitGroup(TyperGroup):
             sys.stdout = open(os.devnull, "w")
             raise typer.Exit(EXIT_FAILED) from error
         except KeyboardInterrupt as error:
-            raise typer.Exit(EXIT_INTERRUPTED) from error
+            raise typer.Exit(getattr(error, "exit_code", EXIT_INTERRUPTED)) from error
         except MemoryError as error:
             print_error(EvitError("out of memory", hint="try a smaller --size"))
             raise typer.Exit(EXIT_FAILED) from error
@@ -60,7 +60,7 @@ class EvitGroup(TyperGroup):
 app = typer.Typer(
     name="evit",
     cls=EvitGroup,
-    help="EfficientViT on edge devices: train, export, verify, benchmark and run.",
+    help="EfficientViT on edge devices: segment, classify, measure.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -83,7 +83,7 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """EfficientViT on edge devices: train, export, verify, benchmark and run."""
+    """EfficientViT on edge devices: segment, classify, measure."""
 
 
 for _module in (segment, classify, evaluate, doctor):

@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+_LISTED = 12
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_VERIFICATION = 3
@@ -22,7 +24,7 @@ class EvitError(Exception):
     Args:
         message: one sentence that says what is wrong, without a final full stop.
         hint: how to mend it; empty if there is nothing to say.
-        exit_code: the process exit code, DESIGN section 4.
+        exit_code: the process exit code, one of the constants above.
     """
 
     exit_code = EXIT_FAILED
@@ -53,7 +55,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(f"'{match}'" for match in close) + "?"
-    return "known: " + ", ".join(names)
+    more = f", ... ({len(names) - _LISTED} more)" if len(names) > _LISTED else ""
+    return "known: " + ", ".join(names[:_LISTED]) + more
 
 
 def require(module: str, *, extra: str, why: str = "") -> ModuleType:

@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN section 2), what start-up may load, and how big a file may get."""
+"""Who may import whom (CONTRIBUTING.md), what start-up may load, and how big a file may get."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def classify(
             if done == max_frames:
                 break
         if frames.skipped.count:
-            sink.warn(f"{frames.skipped.count} were skipped: {frames.skipped.first[0]}")
+            sink.warn(f"skipped {frames.skipped.count}: {frames.skipped.first[0]}")
         if done == 0:
             raise EvitError(f"{frames.name} gave no image")
 

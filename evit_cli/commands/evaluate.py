@@ -55,7 +55,9 @@ def evaluate(
     class_map: Annotated[
         Path | None, typer.Option("--map", metavar="FILE", help="JSON: the set's class per class.")
     ] = None,
-    void: Annotated[int, typer.Option("--void", help="Label that does not count (folders).")] = 255,
+    void: Annotated[
+        int | None, typer.Option("--void", help="Label that does not count (folders); default 255.")
+    ] = None,
     max_images: Annotated[
         int | None, typer.Option("--max-images", min=1, help="Use only N images.")
     ] = None,
@@ -69,8 +71,12 @@ def evaluate(
     """Measure a model: mean IoU with a table per class, or top-1 and top-5 accuracy."""
     sink = Sink(json_output=json_output, quiet=quiet)
     size_hw = parse_size(size)
+    from evit_cli.media.outputs import check_folder
+
     if model is None and weights is None:
         raise UsageError("no model was named", hint="pass --model NAME, or --weights FILE")
+    if out is not None:
+        check_folder(out, ["confusion.png"], force=force)
     session = open_model(
         sink,
         model or "",
@@ -81,22 +87,26 @@ def evaluate(
         offline=offline,
     )
     if session.info.task is Task.CLASSIFY:
+        given = {"--size": size, "--map": class_map, "--void": void, "--out": out}
+        for option in (name for name, value in given.items() if value is not None):
+            raise UsageError(f"{option} is for segmentation, and {session.info.name} classifies")
         _classification(sink, session, dataset, data, max_images)
         return
+    if void is not None and dataset != "folders":
+        raise UsageError(f"--void is for --dataset folders; {dataset} has its own void label")
 
     from evit_cli.data.segmentation import open_segmentation_set
     from evit_cli.inference.evaluate import evaluate_segmentation
     from evit_cli.inference.segmenter import Segmenter
-    from evit_cli.media.outputs import refuse_existing
     from evit_cli.models.class_maps import choose_translation
     from evit_cli.ui.progress import progress_for
 
-    if out is not None:
-        refuse_existing([out / "confusion.png"], force=force)
     segmenter = Segmenter(session, size_hw=size_hw)
     translation = choose_translation(class_map, segmenter.classes, dataset)
     count = len(translation.classes)
-    found = open_segmentation_set(dataset, data, num_classes=count, void=void)
+    found = open_segmentation_set(
+        dataset, data, num_classes=count, void=255 if void is None else void
+    )
     if found.num_classes != count:
         raise EvitError(
             f"{dataset} has {found.num_classes} classes, and the model's give {count}",

@@ -43,7 +43,8 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", metavar="PATH", help="W
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite existing outputs.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Make no network request.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, metavar="N", help="CPU threads for the model.")
+    int | None,
+    typer.Option("--threads", min=1, max=512, metavar="N", help="CPU threads for the model."),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ from evit_cli.commands.options import (
     parse_size,
     split_list,
 )
-from evit_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from evit_cli.errors import EXIT_INTERRUPTED
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def segment(
     precision: PrecisionName = None,
     size: Size = None,
     save: Annotated[
-        str, typer.Option("--save", metavar="KINDS", help="Any of overlay,mask,color,json.")
+        str, typer.Option("--save", metavar="KINDS", help="Any of: overlay, mask, color, json.")
     ] = "overlay",
     out: Out = None,
     alpha: Annotated[
@@ -79,7 +80,7 @@ def segment(
     sink = Sink(json_output=json_output, quiet=quiet)
     size_hw = parse_size(size)
 
-    from evit_cli.inference.segment_job import SegmentRequest, segment_source
+    from evit_cli.inference.segment_job import SegmentRequest, check_request, segment_source
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.media.open import open_source
     from evit_cli.ui.progress import progress_for
@@ -95,6 +96,7 @@ def segment(
         force=force,
     )
     with open_source(source) as frames:
+        check_request(request, frames)  # before a model is fetched for nothing
         session = open_model(
             sink,
             model or ("" if weights else DEFAULT_MODEL),
@@ -111,13 +113,26 @@ def segment(
             segmenter,
             request,
             progress=progress_for(sink),
-            on_row=sink.json if json_output else None,
+            on_row=_rows_to(sink) if json_output else None,
             show=_window() if show else None,
         )
     _render(sink, report)
     if report.interrupted is not None:
-        terminated = report.interrupted is not KeyboardInterrupt
-        raise typer.Exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+        raise typer.Exit(getattr(report.interrupted, "exit_code", EXIT_INTERRUPTED))
+
+
+def _rows_to(sink: Sink) -> Callable[[dict[str, Any]], None]:
+    """Print rows; when nobody reads them any more, end the run as Ctrl-C does."""
+    from evit_cli.media.pipeline import ReaderGone
+
+    def show(row: dict[str, Any]) -> None:
+        try:
+            sink.json(row)
+        except BrokenPipeError as error:
+            sink.silence()
+            raise ReaderGone from error
+
+    return show
 
 
 def _window() -> Any:
@@ -131,7 +146,7 @@ def _render(sink: Sink, report: SegmentReport) -> None:
         sink.line(str(path))
     sink.json({"summary": report.summary()})
     if report.skipped.count:
-        sink.warn(f"{report.skipped.count} frames were skipped: {report.skipped.first[0]}")
+        sink.warn(f"skipped {report.skipped.count}: {report.skipped.first[0]}")
     for note in report.notes:
         sink.warn(note)
     if report.dropped:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.data.sample import IGNORE, SegmentItem, check_labels, wrong_layout
-from evit_cli.errors import EvitError, suggest
+from evit_cli.errors import EvitError, UsageError, suggest
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-LabelMap = Callable[[npt.NDArray[Any]], npt.NDArray[np.int16]]
+LabelMap = Callable[[npt.NDArray[Any]], npt.NDArray[np.integer[Any]]]
 
 # Cityscapes' labelIds 0..33 -> the 19 train ids; every other label is ignored.
 _CITYSCAPES_IDS = np.full(256, IGNORE, np.int16)
@@ -57,8 +57,8 @@ class SegmentationSet:
 
 
 def _void_to_ignore(void: int | None) -> LabelMap:
-    def convert(raw: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
-        labels = raw.astype(np.int16)
+    def convert(raw: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
+        labels = raw.astype(np.int32)
         if void is not None:
             labels[raw == void] = IGNORE
         return labels
@@ -100,7 +100,13 @@ def cityscapes(root: Path) -> SegmentationSet:
             ],
             f"{absent[0]} is missing" if absent else "there is no validation image",
         )
-    return SegmentationSet("cityscapes", items, 19, lambda raw: _CITYSCAPES_IDS[raw])
+    return SegmentationSet("cityscapes", items, 19, _cityscapes_classes)
+
+
+def _cityscapes_classes(raw: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
+    """Train ids; values that no label id has stay as they are, to be reported."""
+    known = raw < len(_CITYSCAPES_IDS)
+    return np.where(known, _CITYSCAPES_IDS[np.where(known, raw, 0)], raw.astype(np.int32))
 
 
 def ade20k(root: Path) -> SegmentationSet:
@@ -113,7 +119,7 @@ def ade20k(root: Path) -> SegmentationSet:
             "a folder is missing",
         )
     return SegmentationSet(
-        "ade20k", _paired(images, labels), 150, lambda raw: raw.astype(np.int16) - 1
+        "ade20k", _paired(images, labels), 150, lambda raw: raw.astype(np.int32) - 1
     )
 
 
@@ -158,11 +164,12 @@ def open_segmentation_set(
     """A set by its name; "folders" is one's own data with `num_classes` classes.
 
     Raises:
-        EvitError: there is no such set, or the folder is laid out in another way.
+        UsageError: there is no such set.
+        EvitError: the folder is laid out in another way.
     """
     if name == "folders":
         return folders(root, num_classes=num_classes, void=void)
     if name not in _SETS:
         known = [*_SETS, "folders"]
-        raise EvitError(f"there is no segmentation set '{name}'", hint=suggest(name, known))
+        raise UsageError(f"there is no segmentation set '{name}'", hint=suggest(name, known))
     return _SETS[name](root)

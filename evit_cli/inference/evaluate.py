@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from evit_cli.media.images import read_image
 from evit_cli.metrics.classification import TopK
 from evit_cli.metrics.segmentation import Confusion
 from evit_cli.types import ImageSize, NoProgress, Preprocess, Progress
+
+T = TypeVar("T")
 
 _CITYSCAPES_HW = ImageSize(1024, 2048)
 _CAMVID_HW = ImageSize(736, 960)
@@ -104,6 +106,18 @@ def published_placement(
     return _stretched(image_hw, ImageSize(*(sides[::-1] if tall else sides)))
 
 
+def _spread(items: Sequence[T], count: int | None) -> list[T]:
+    """At most `count` items, evenly over the whole sequence."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _part(used: int, of: int) -> str:
+    """A caveat for scores over a part of a set."""
+    return "" if used == of else f", ONLY {used} OF {of} IMAGES"
+
+
 def evaluate_segmentation(
     segmenter: Segmenter,
     dataset: SegmentationSet,
@@ -120,7 +134,7 @@ def evaluate_segmentation(
         dataset: images and labels.
         table: the set's class for each of the model's classes.
         classes: names of the set's classes.
-        max_images: use only the first this many.
+        max_images: use this many, spread over the whole set.
         progress: gets one step per image.
 
     Raises:
@@ -129,7 +143,7 @@ def evaluate_segmentation(
     progress = progress or NoProgress()
     lookup = np.asarray(table, dtype=np.int64)
     confusion = Confusion(dataset.num_classes)
-    items = list(dataset.items)[:max_images]
+    items = _spread(dataset.items, max_images)
     preprocess = segmenter.session.info.preprocess
     started = time.perf_counter()
     progress.start(len(items), "image")
@@ -158,7 +172,8 @@ def evaluate_segmentation(
         classes=classes,
         images=len(items),
         seconds=time.perf_counter() - started,
-        protocol=f"single scale, no flip, input size {sizes}",
+        protocol=f"single scale, no flip, input size {sizes}"
+        + _part(len(items), len(dataset.items)),
     )
 
 
@@ -185,8 +200,7 @@ def evaluate_classification(
         raise EvitError(
             f"the set has {len(dataset.folders)} classes, and the model {len(classifier.classes)}"
         )
-    step = max(1, len(dataset.items) // max_images) if max_images else 1
-    items = dataset.items[::step][:max_images]
+    items = _spread(dataset.items, max_images)
     score = TopK((1, 5))
     started = time.perf_counter()
     progress.start(len(items), "image")
@@ -203,5 +217,6 @@ def evaluate_classification(
         top5=score.accuracy(5),
         images=len(items),
         seconds=time.perf_counter() - started,
-        protocol=f"centre crop {preprocess.size_hw}, crop ratio {preprocess.crop_ratio}",
+        protocol=f"centre crop {preprocess.size_hw}, crop ratio {preprocess.crop_ratio}"
+        + _part(len(items), len(dataset.items)),
     )

@@ -131,19 +131,19 @@ class SegmentWriter:
     """Draws and writes what a request asks for; a `Writer` of the pipeline.
 
     Raises:
-        EvitError: an output exists already, or a class is unknown.
+        EvitError: an output exists already.
         UsageError: the request does not fit the source.
     """
 
-    def __init__(self, request: SegmentRequest, source: Source, classes: ClassSet) -> None:
+    def __init__(self, request: SegmentRequest, source: Source) -> None:
         unknown = [kind for kind in request.save if kind not in SAVE_KINDS]
+        if not request.save:
+            raise UsageError("nothing is to be saved", hint=f"--save any of {SAVE_KINDS}")
         if unknown:
             raise UsageError(
                 f"evit cannot save '{unknown[0]}'", hint=suggest(unknown[0], SAVE_KINDS)
             )
-        self._request, self._classes = request, classes
-        self._only = [_class_index(name, classes) for name in request.only]
-        self._palette = Palette(classes)
+        self._request = request
         names = OutputNames(source, request.save, request.out)
         stills = source.kind is SourceKind.IMAGES
         self._overlay = self._color = self._mask = None
@@ -171,6 +171,16 @@ class SegmentWriter:
             self._json = JsonLinesOutput(names, force=request.force)
         self._outputs = [o for o in (self._overlay, self._color, self._mask, self._json) if o]
 
+    def use_classes(self, classes: ClassSet) -> None:
+        """Names and colours of what will be written; to be told before the first frame.
+
+        Raises:
+            UsageError: the request names a class that is not among them.
+        """
+        self._classes = classes
+        self._only = [_class_index(name, classes) for name in self._request.only]
+        self._palette = Palette(classes)
+
     def overlay(self, frame: Frame, result: Segmentation, color: ImageU8 | None = None) -> ImageU8:
         """The picture with its classes' colours, (H, W, 3); `color` spares colouring twice."""
         if color is None:
@@ -180,7 +190,10 @@ class SegmentWriter:
             kept = keep_classes(result.class_map, self._only)
             image = np.where(kept[:, :, None], image, frame.image_rgb_u8)
         if self._request.legend:
-            draw_legend(image, self._classes, result.shares)
+            shares = result.shares.copy()
+            if self._only:
+                shares[np.setdiff1d(np.arange(len(shares)), self._only)] = 0
+            draw_legend(image, self._classes, shares)
         return image
 
     def write(self, frame: Frame, result: Segmentation) -> None:
@@ -226,6 +239,16 @@ def _class_index(name: str, classes: ClassSet) -> int:
     raise UsageError(f"there is no class '{name}'", hint=suggest(name, classes.classes))
 
 
+def check_request(request: SegmentRequest, source: Source) -> None:
+    """Find what is wrong with a request before a model is loaded for it; nothing is written.
+
+    Raises:
+        EvitError: an output exists already.
+        UsageError: the request does not fit the source.
+    """
+    SegmentWriter(request, source)
+
+
 def segment_source(
     source: Source,
     segmenter: Segmenter,
@@ -252,7 +275,8 @@ def segment_source(
         EvitError: no frame could be read, or reading or writing failed. Unfinished files are gone.
     """
     progress = progress or NoProgress()
-    writer = SegmentWriter(request, source, segmenter.classes)
+    writer = SegmentWriter(request, source)
+    writer.use_classes(segmenter.classes)
     totals = np.zeros(len(segmenter.classes))
     model_ms: deque[float] = deque(maxlen=_TIMES_KEPT)
     started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from evit_cli.errors import EvitError
 def cannot_write(path: Path, error: BaseException) -> EvitError:
     """The sentence for an operating-system error while writing `path`."""
     reason = (getattr(error, "strerror", None) or str(error)).lower()
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    elsewhere = "write elsewhere with --out"
     return EvitError(
         f"{path} cannot be written: {reason}",
-        hint="free some space, or write elsewhere with --out",
+        hint=f"free some space, or {elsewhere}" if full else elsewhere,
     )
 
 

@@ -73,9 +73,10 @@ def _local(text: str) -> Source:
     from evit_cli.media.video import VideoSource
 
     path = Path(os.path.expanduser(text))
-    if path.is_dir():
+    # os.path, because a name that is too long does not exist either.
+    if os.path.isdir(path):
         return _images_in(path)
-    if not path.exists():
+    if not os.path.exists(path):
         if any(character in text for character in _GLOB_CHARACTERS):
             return _matching(str(path))
         raise EvitError(f"{text} does not exist", hint="check the path; quote globs")

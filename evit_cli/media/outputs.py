@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mimetypes
 import os
 import shutil
 from collections.abc import Sequence
@@ -52,10 +53,26 @@ def refuse_existing(
         )
 
 
+def check_folder(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    """Make sure that files called `names` can go into `folder`, which need not exist yet.
+
+    Raises:
+        EvitError: it is a file, or one of the names exists and `force` is not given.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise EvitError(f"{folder.resolve()} is a file, not a folder", hint="use another --out")
+    refuse_existing([folder / name for name in names], force=force)
+
+
 def _identity(path: Path) -> tuple[int, int]:
     """What stays the same under any name of a file."""
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def _is_file_name(path: Path) -> bool:
+    """Whether the suffix is that of some kind of file; "run.v2" is a folder."""
+    return path.suffix.lower() == ".jsonl" or mimetypes.guess_type(path.name)[0] is not None
 
 
 class OutputNames:
@@ -80,8 +97,7 @@ class OutputNames:
     def __init__(self, source: Source, kinds: Sequence[str], out: Path | None) -> None:
         self._source = source
         stills = source.kind is SourceKind.IMAGES
-        # A suffix means a file: also for a new folder name, so that typos do not make folders.
-        as_file = out is not None and out.suffix != "" and not out.is_dir()
+        as_file = out is not None and _is_file_name(out) and not out.is_dir()
         if as_file and (len(kinds) > 1 or (stills and source.frame_count != 1)):
             raise UsageError(
                 f"there will be several files, but --out {out} names one", hint="give a folder"
@@ -160,7 +176,7 @@ class StillsOutput:
         suffix = self._suffix or picture_suffix(frame.name)
         path = self._names.still(frame.name, self._kind, suffix)
         self._names.new_folders.make(path.parent)
-        write_image(path, image, alpha=frame.alpha if image.ndim == 3 else None)
+        write_image(path, image, alpha=frame.alpha if self._kind == "overlay" else None)
         self.written.append(path)
 
     def close(self) -> None:

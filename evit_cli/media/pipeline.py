@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
+from evit_cli.errors import EXIT_FAILED, EXIT_TERMINATED
 from evit_cli.media.frame import Frame, Source, SourceKind
 
 R = TypeVar("R")
@@ -43,7 +44,15 @@ class Writer(Protocol[R_contra]):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or a lost terminal, which end a run as Ctrl-C does: with a playable file."""
+    """SIGTERM, which ends a run as Ctrl-C does: with a playable file."""
+
+    exit_code = EXIT_TERMINATED
+
+
+class ReaderGone(KeyboardInterrupt):
+    """Whoever read our output has closed the pipe: nobody wants more, what is there is finished."""
+
+    exit_code = EXIT_FAILED
 
 
 @dataclass(frozen=True)
@@ -54,25 +63,39 @@ class PipelineOutcome:
     interrupted: type[KeyboardInterrupt] | None = None
 
 
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception while the context is open; main thread only."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Requests:
+    """Ctrl-C, SIGTERM and SIGHUP while a run is under way; handled in the main thread only.
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+    The first request interrupts the processing. If it comes while the files are being finished
+    anyway, it is only noted. A second one always interrupts.
+    """
 
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup wants it to go on
-        numbers.append(signal.SIGHUP)
-    previous = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, previous, strict=True):
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self.first: type[KeyboardInterrupt] | None = None
+        self.finishing = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        kind = KeyboardInterrupt if number == signal.SIGINT else Terminated
+        repeated = self.first is not None
+        self.first = self.first or kind
+        if repeated or not self.finishing:
+            raise kind
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle the signals while the context is open."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup wants it to go on
+            numbers.append(signal.SIGHUP)
+        previous = [signal.signal(number, self._handle) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, previous, strict=True):
+                signal.signal(number, handler)
 
 
 class _Stage(threading.Thread):
@@ -195,9 +218,9 @@ class Pipeline(Generic[R]):
         """
         reader, writing = _Stage("evit-read", self._reading), _Stage("evit-write", self._writing)
         frames = 0
-        interrupted: type[KeyboardInterrupt] | None = None
         failed: BaseException | None = None
-        with _termination_as_interrupt():
+        requests = _Requests()
+        with requests.handled():
             writing.start()
             try:
                 try:
@@ -207,18 +230,21 @@ class Pipeline(Generic[R]):
                         frames += 1
                         on_frame(frame, result)
                         del frame, result  # not to hold them while the next is processed
+                    requests.finishing = True
                 except KeyboardInterrupt as error:
-                    interrupted = type(error)
+                    requests.finishing = True
+                    requests.first = requests.first or type(error)
                 except BaseException as error:
+                    requests.finishing = True
                     failed = error
-                self._finish(reader, writing, failed, asked=interrupted is not None)
+                self._finish(reader, writing, failed, asked=requests.first is not None)
             except KeyboardInterrupt:  # asked twice: leave at once, and nothing half-written
                 self._abandoned.set()
                 self._put_done(_END, writing)
                 writing.wait()
                 self._writer.abort()
                 raise
-        return PipelineOutcome(frames, interrupted)
+        return PipelineOutcome(frames, requests.first)
 
     def _finish(
         self, reader: _Stage, writing: _Stage, failed: BaseException | None, *, asked: bool

@@ -13,7 +13,7 @@ import numpy as np
 
 from evit_cli.errors import EvitError
 from evit_cli.media.frame import Frame, ImageU8, Problems, SourceKind
-from evit_cli.media.upright import display_turn, turned
+from evit_cli.media.upright import UPRIGHT, Turn, display_turn, turned
 
 DEFAULT_RATE = Fraction(30)
 FASTEST_RATE = 1000
@@ -23,10 +23,9 @@ _TEXT_ART = ("tty", "bin", "xbin", "adf", "idf")
 """FFmpeg draws text files and anything called .bin, as terminals once did."""
 
 
-def frame_to_rgb(frame: av.VideoFrame) -> ImageU8:
+def frame_to_rgb(frame: av.VideoFrame, turn: Turn = UPRIGHT) -> ImageU8:
     """An upright (H, W, 3) uint8 RGB copy of a decoded frame, by the frame's own colour tags."""
-    image = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    return turned(image, display_turn(frame))
+    return turned(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), turn)
 
 
 def _why(error: BaseException) -> str:
@@ -177,6 +176,7 @@ class VideoSource:
         step = 1 / (self.rate or DEFAULT_RATE)
         started = False
         last = -step
+        turn = UPRIGHT
         try:
             for index, frame in enumerate(self._decoded()):
                 time_s = last + step
@@ -187,9 +187,13 @@ class VideoSource:
                     if shown - self.start_s > last:  # else the clock jumped: keep the order
                         time_s = shown - self.start_s
                 last = time_s
-                if index == 0 and self.pixel_aspect and display_turn(frame).transpose:
-                    self.pixel_aspect = 1 / self.pixel_aspect
-                yield Frame(frame_to_rgb(frame), index, self.name, time_s=time_s)
+                if index == 0:
+                    # Once: looking at a frame's side data keeps the frame until the next garbage
+                    # collection, which would be hundreds of frames.
+                    turn = display_turn(frame)
+                    if self.pixel_aspect and turn.transpose:
+                        self.pixel_aspect = 1 / self.pixel_aspect
+                yield Frame(frame_to_rgb(frame, turn), index, self.name, time_s=time_s)
         finally:
             self._close_container()
 

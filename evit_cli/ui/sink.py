@@ -7,6 +7,7 @@ and `QUIET` (`-q`: data only, no talk).
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -55,6 +56,10 @@ class Sink:
 
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print(Text("warning: ", style="bold yellow") + Text(text, style="default"))
+
+    def silence(self) -> None:
+        """Whoever read standard output has gone: write the rest nowhere."""
+        sys.stdout = open(os.devnull, "w")
 
     def line(self, text: str) -> None:
         """One line of data for people or pipes, on standard output; nothing under `--json`."""

@@ -184,8 +184,15 @@ def _in_models_dir(wanted: HubFile) -> Path | None:
     folder = os.environ.get(MODELS_DIR)
     if not folder or wanted.revision != DEFAULT_REVISION:
         return None
-    path = Path(os.path.expanduser(folder)) / wanted.repo / wanted.file
-    return path if path.is_file() else None
+    root = Path(os.path.expanduser(folder))
+    if not root.is_dir():
+        raise EvitError(
+            f"{MODELS_DIR} names {root}, which is not a folder", hint="mend or unset it"
+        )
+    places = [root / wanted.repo / wanted.file]
+    if wanted.file != PREFERRED_FILE:  # else the name alone does not tell which model it is
+        places.append(root / wanted.file)
+    return next((path for path in places if path.is_file()), None)
 
 
 def _only_weights(address: HubAddress, offline: bool) -> str:

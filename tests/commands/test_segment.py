@@ -139,6 +139,7 @@ def test_every_and_max_frames(weights: Path, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["--save", "overlays"], 2, "did you mean 'overlay'"),
+        (["--save", ""], 2, "nothing is to be saved"),
         (["--size", "64by64"], 2, "HEIGHTxWIDTH"),
         (["--classes", "rood"], 2, "did you mean 'road'"),
         (["--backend", "tflite"], 1, "no tflite runtime"),
@@ -169,6 +170,31 @@ def test_outputs_are_not_overwritten_without_force(
     assert evit(*common, "--force").exit_code == 0
 
 
+def test_a_new_folder_may_have_a_dot(image: Path, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.v2"
+    assert evit("segment", image, "--weights", weights, "--out", out).exit_code == 0
+    assert [path.name for path in out.iterdir()] == ["street_overlay.png"]
+
+
+def test_requests_are_checked_before_the_model_is_loaded(image: Path, tmp_path: Path) -> None:
+    result = evit("segment", image, "--weights", tmp_path / "none.pt", "--save", "masks")
+    assert result.exit_code == 2
+    assert "masks" in result.stderr
+
+
+def test_only_overlays_keep_transparency(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.full((64, 96, 4), 90, np.uint8))
+    out = tmp_path / "o"
+    result = evit("segment", path, "--weights", weights, "--save", "overlay,color", "--out", out)
+    assert result.exit_code == 0, result.output
+    channels = [
+        cv2.imread(str(out / f"a_{kind}.png"), cv2.IMREAD_UNCHANGED).shape[2]
+        for kind in ("overlay", "color")
+    ]
+    assert channels == [4, 3]
+
+
 @pytest.mark.shared
 @pytest.mark.slow
 def test_published_weights_give_the_published_labels(tmp_path: Path) -> None:
@@ -181,7 +207,7 @@ def test_published_weights_give_the_published_labels(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     expected = shared_dir("parity", "fixtures", "seg-b0-cityscapes_frankfurt_trainids.png")
     ours, theirs = (cv2.imread(str(p), cv2.IMREAD_UNCHANGED) for p in (out, expected))
-    assert (ours == theirs).mean() >= 0.999
+    assert (ours == theirs).mean() >= 0.9999
 
 
 @pytest.mark.shared

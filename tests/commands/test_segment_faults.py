@@ -97,7 +97,7 @@ def files(folder: str = ".") -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
 
 
-def long_video(count: int = 2000) -> Path:
+def long_video(count: int = 600) -> Path:
     pictures = [numbered(n) for n in range(25)] * (count // 25)
     return write_video(Path("drive.mp4"), pictures, options={"preset": "ultrafast"})
 
@@ -115,7 +115,7 @@ def test_a_signal_leaves_a_playable_file(start: Start, number: signal.Signals, c
     assert (returned, err) == (code, "")
     rows += [json.loads(line) for line in out.splitlines()]
     summary = rows.pop()["summary"]
-    assert summary["interrupted"] and summary["frames"] == len(rows) < 1900
+    assert summary["interrupted"] and summary["frames"] == len(rows) < 590
     times = [float(time_s) for time_s, _ in read_video(Path("evit-out/drive_overlay.mp4"))]
     assert times == [row["time_s"] for row in rows]
     assert len(files("evit-out/drive_mask")) == len(rows)
@@ -129,7 +129,9 @@ def test_a_reader_that_goes_away(start: Start) -> None:
     process.stdout.close()  # as `| head -1` does
     assert process.wait(timeout=30) == 1
     assert process.stderr.read() == ""
-    assert files() == ["drive.mp4"] and not Path("evit-out").exists()
+    written = Path("evit-out/drive_overlay.mp4")  # what was done by then can be played
+    assert 1 <= len(read_video(written)) < 600
+    assert files("evit-out") == [written.name]
 
 
 # A disk that is full
@@ -156,8 +158,8 @@ def noise_video(count: int = 40) -> Path:
 @pytest.mark.parametrize("kind", ["overlay", "json"])
 def test_a_full_disk(start: Start, small_disk: Path, kind: str) -> None:
     if kind == "json":
-        (small_disk / "ballast").write_bytes(bytes(240 << 10))
-    video = noise_video() if kind == "overlay" else long_video(200)
+        (small_disk / "ballast").write_bytes(bytes(248 << 10))
+    video = noise_video() if kind == "overlay" else long_video(100)
     code, out, err = finish(start(video, "--out", small_disk / "out", "--save", kind, "-q"))
     assert (code, out) == (1, "")
     assert err.startswith("error: ") and err.count("\n") == 2
@@ -213,7 +215,7 @@ def test_a_folder_that_may_not_be_written(evit: Callable[..., Any]) -> None:
 )
 def test_a_broken_source(start: Start, name: str, content: Any, message: str) -> None:
     if content == "cut":
-        content = numbered_video(Path(name), 30).read_bytes()[:3000]
+        content = numbered_video(Path(name), 30).read_bytes()[:1500]
     if content is not None:
         Path(name).write_bytes(content)
     code, out, err = finish(start(name))
@@ -226,7 +228,7 @@ def test_a_broken_source(start: Start, name: str, content: Any, message: str) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("cut.jpg", encoded(corners(), ".jpg")[:900], "cut.jpg ends in the middle of the image"),
+        ("cut.jpg", encoded(corners(), ".jpg")[:700], "cut.jpg ends in the middle of the image"),
         ("bad.png", b"hello", "bad.png is not an image that can be decoded"),
         ("empty.webp", b"", "empty.webp is empty"),
     ],
@@ -256,7 +258,7 @@ def test_damaged_frames_are_counted_and_told(start: Start) -> None:
     *rows, last = (json.loads(line) for line in out.splitlines())  # nothing but JSON on stdout
     assert len(rows) == last["summary"]["frames"] == 28
     assert last["summary"]["skipped"] == len(last["summary"]["problems"]) == 2
-    assert err.startswith("warning: 2 frames were skipped: ") and err.count("\n") == 1
+    assert err.startswith("warning: skipped 2: ") and err.count("\n") == 1
     assert len(read_video(Path(last["summary"]["written"][0]))) == 28
 
 
@@ -269,7 +271,7 @@ def test_one_broken_image_among_good_ones(start: Start) -> None:
     assert out.splitlines() == [
         str(Path(f"evit-out/{number}_overlay.png").resolve()) for number in (1, 3)
     ]
-    assert "warning: 1 frames were skipped: photos/2.png ends in the middle" in err
+    assert "warning: skipped 1: photos/2.png ends in the middle" in err
     assert "\x1b" not in out + err  # a pipe gets plain lines
     assert files("evit-out") == ["1_overlay.png", "3_overlay.png"]
 
@@ -364,14 +366,14 @@ def memory_of(process: subprocess.Popen[str]) -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_memory_is_constant(start: Start) -> None:
     frame = numbered(0, (240, 320))  # 225 KiB: keeping one in ten would be seen
-    video = write_video(Path("v.mp4"), [frame] * 1500, options={"preset": "ultrafast"})
+    video = write_video(Path("v.mp4"), [frame] * 500, options={"preset": "ultrafast"})
     process = start(video, "--json", "--save", "overlay,json")
     assert process.stdout is not None
     seen = []
     for line in process.stdout:
         row = json.loads(line)
-        if row.get("frame") in (150, 1450):
+        if row.get("frame") in (80, 480):
             seen.append(memory_of(process))
     assert process.wait(timeout=60) == 0
     assert len(seen) == 2
-    assert seen[1] - seen[0] < 30 * MEGABYTE
+    assert seen[1] - seen[0] < 10 * MEGABYTE

@@ -27,6 +27,15 @@ def test_cityscapes_label_ids_become_train_ids(tmp_path: Path) -> None:
     assert found.label(found.items[0]).tolist() == [[0, 1, -1], [18, -1, 13]]
 
 
+def test_cityscapes_values_that_no_label_has_are_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "leftImg8bit/val/bonn/bonn_1_leftImg8bit.png", (1, 2), 0)
+    label = tmp_path / "gtFine/val/bonn/bonn_1_gtFine_labelIds.png"
+    write_labels(label, np.array([[7, 7000]], np.uint16))
+    found = cityscapes(tmp_path)
+    with pytest.raises(EvitError, match="holds the label 7000"):
+        found.label(found.items[0])
+
+
 @pytest.mark.shared
 def test_cityscapes_table_equals_the_published_one() -> None:
     import json

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from evit_cli.errors import EvitError
 from evit_cli.media.frame import Frame, Problems, SourceKind
+from evit_cli.media.images import ImageSource
 from evit_cli.media.pipeline import QUEUE_LENGTH, Pipeline, PipelineOutcome, Terminated
 
 
@@ -274,3 +275,47 @@ def test_runs_in_a_thread_without_signals() -> None:
     thread.start()
     thread.join()
     assert writer.numbers == list(range(10))
+
+
+class SlowToClose:
+    """A writer that is asked to stop while it finishes its file, once or twice."""
+
+    def __init__(self, signals: list[signal.Signals]) -> None:
+        self.signals = signals
+        self.closed = self.aborted = False
+
+    def write(self, frame: Frame, result: object) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        for number in self.signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # handlers run between two instructions of the main thread
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class OneFrame(ImageSource):
+    def __init__(self) -> None:
+        super().__init__([], name="one", root=Path())
+
+    def frames(self) -> Iterator[Frame]:
+        yield Frame(np.zeros((2, 2, 3), np.uint8), 0, "one")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_request_while_finishing_lets_the_file_be_finished(number: signal.Signals) -> None:
+    writer = SlowToClose([number])
+    outcome = Pipeline(OneFrame(), lambda frame: None, writer).run(lambda frame, result: None)
+    assert writer.closed and not writer.aborted
+    expected = KeyboardInterrupt if number == signal.SIGINT else Terminated
+    assert (outcome.frames, outcome.interrupted) == (1, expected)
+
+
+def test_a_second_request_while_finishing_gives_up() -> None:
+    writer = SlowToClose([signal.SIGINT, signal.SIGTERM])
+    with pytest.raises(Terminated):
+        Pipeline(OneFrame(), lambda frame: None, writer).run(lambda frame, result: None)
+    assert writer.aborted and not writer.closed

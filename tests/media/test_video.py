@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from fractions import Fraction
 from itertools import pairwise
@@ -233,3 +234,16 @@ def test_a_rate_that_cannot_be(tmp_path: Path) -> None:
     times = [Fraction(n, 1000) for n in range(5)]
     path = numbered_video(tmp_path / "v.mkv", 5, times=times, rate=Fraction(90_000))
     assert open_video(path).rate in (DEFAULT_RATE, Fraction(1000))
+
+
+def test_decoded_frames_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
+    path = numbered_video(tmp_path / "v.mp4", 60, size_hw=(240, 320))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in open_video(path).frames():
+            pass
+        alive = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+        assert alive < 20  # a few in the decoder's threads
+    finally:
+        gc.enable()

@@ -39,7 +39,7 @@ def test_outputs_equal_the_published_models(
         out = model(image)
     assert tuple(out.shape) == tuple(fixture["shape"])
     difference = np.abs(out.flatten().numpy()[fixture["index"]] - fixture["value"]).max()
-    assert difference <= 1e-3 * fixture["std"]
+    assert difference <= 1e-5 * fixture["std"]
 
 
 @pytest.mark.shared
