@@ -72,7 +72,8 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _is_file_name(path: Path) -> bool:
     """Whether the suffix is that of some kind of file; "run.v2" is a folder."""
-    return path.suffix.lower() == ".jsonl" or mimetypes.guess_type(path.name)[0] is not None
+    ours = path.suffix.lower() in (*_WRITABLE_STILLS, *VIDEO_SUFFIXES, ".jsonl")
+    return ours or mimetypes.guess_type(path.name)[0] is not None  # which knows less on a board
 
 
 class OutputNames:

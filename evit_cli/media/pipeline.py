@@ -57,7 +57,7 @@ class ReaderGone(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class PipelineOutcome:
-    """How a run ended: frames processed, and whether it was interrupted and by what."""
+    """How a run ended: frames written, and whether it was interrupted and by what."""
 
     frames: int
     interrupted: type[KeyboardInterrupt] | None = None
@@ -153,6 +153,7 @@ class Pipeline(Generic[R]):
         self._stop = threading.Event()
         self._abandoned = threading.Event()
         ahead = 0 if source.kind is SourceKind.LIVE else QUEUE_LENGTH
+        self._written = 0
         self._room = threading.Semaphore(ahead)
         """How many frames the reader may still get."""
         self._read: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -182,6 +183,7 @@ class Pipeline(Generic[R]):
     def _writing(self) -> None:
         while (item := self._done.get()) is not _END and not self._abandoned.is_set():
             self._writer.write(*item)
+            self._written += 1
             del item
 
     def _processed(self, writing: _Stage) -> Iterator[tuple[Frame, R]]:
@@ -217,7 +219,6 @@ class Pipeline(Generic[R]):
             KeyboardInterrupt: a second one came while the files were being finished; they are gone.
         """
         reader, writing = _Stage("evit-read", self._reading), _Stage("evit-write", self._writing)
-        frames = 0
         failed: BaseException | None = None
         requests = _Requests()
         with requests.handled():
@@ -227,7 +228,6 @@ class Pipeline(Generic[R]):
                     reader.start()
                     for frame, result in self._processed(writing):
                         self._put_done((frame, result), writing)
-                        frames += 1
                         on_frame(frame, result)
                         del frame, result  # not to hold them while the next is processed
                     requests.finishing = True
@@ -244,7 +244,7 @@ class Pipeline(Generic[R]):
                 writing.wait()
                 self._writer.abort()
                 raise
-        return PipelineOutcome(frames, requests.first)
+        return PipelineOutcome(self._written, requests.first)
 
     def _finish(
         self, reader: _Stage, writing: _Stage, failed: BaseException | None, *, asked: bool

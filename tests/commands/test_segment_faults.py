@@ -115,11 +115,12 @@ def test_a_signal_leaves_a_playable_file(start: Start, number: signal.Signals, c
     assert (returned, err) == (code, "")
     rows += [json.loads(line) for line in out.splitlines()]
     summary = rows.pop()["summary"]
-    assert summary["interrupted"] and summary["frames"] == len(rows) < 590
     times = [float(time_s) for time_s, _ in read_video(Path("evit-out/drive_overlay.mp4"))]
-    assert times == [row["time_s"] for row in rows]
-    assert len(files("evit-out/drive_mask")) == len(rows)
-    assert len(Path("evit-out/drive_segments.jsonl").read_text().splitlines()) == len(rows)
+    assert summary["interrupted"] and summary["frames"] == len(times) < 590
+    assert times[: len(rows)] == [row["time_s"] for row in rows]
+    assert len(times) - len(rows) in (0, 1)  # it may come after the frame and before its row
+    assert len(files("evit-out/drive_mask")) == len(times)
+    assert len(Path("evit-out/drive_segments.jsonl").read_text().splitlines()) == len(times)
 
 
 def test_a_reader_that_goes_away(start: Start) -> None:
