@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evit_cli.errors import EvitError
 from evit_cli.weights.catalog import CATALOG, get_entry
-from evit_cli.weights.source import HubAddress, locate_path, parse, parse_address
+from evit_cli.weights.source import HubAddress, find_local, locate_path, parse, parse_address
 from tests.helpers.weight_files import write
 
 _EDGE = string.ascii_letters + string.digits + "_"
@@ -137,3 +137,18 @@ def test_folders(tmp_path: Path) -> None:
     assert f"{tmp_path}/other.safetensors" in caught.value.hint
     preferred = write(tmp_path / "model.safetensors", b"")
     assert locate_path(tmp_path).path == preferred
+
+
+def test_models_dir_may_be_flat(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = get_entry("seg-b0-cityscapes")
+    (tmp_path / entry.file).write_bytes(b"weights")
+    monkeypatch.setenv("EVIT_MODELS_DIR", str(tmp_path))
+    assert find_local(entry) == tmp_path / entry.file
+
+
+def test_models_dir_that_is_no_folder_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVIT_MODELS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(EvitError, match="EVIT_MODELS_DIR"):
+        find_local(get_entry("seg-b0-cityscapes"))
