@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 import types
-import urllib.error
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -15,43 +14,22 @@ from pathlib import Path
 import pytest
 
 from evit_cli.config import trial
-from evit_cli.config.checks import hub, libraries, media, run_checks, system
+from evit_cli.config.checks import libraries, media, run_checks
 from evit_cli.config.checks.result import (
     Check,
-    HubSettings,
     Level,
     Status,
     Surroundings,
     guarded,
     ok,
 )
-from evit_cli.config.machine import Machine
 from evit_cli.types import Backend
 from tests.config import boards
+from tests.config.surroundings import find, on
 from tests.helpers.paths import REPOSITORY
 
 PYPROJECT = (REPOSITORY / "pyproject.toml").read_text()
 TORCH, ONNX, TFLITE, TENSORRT, OPENVINO = libraries.RUNTIMES
-
-
-def settings(
-    cache: Path, *, offline: bool = False, endpoint: str = "http://127.0.0.1:9"
-) -> HubSettings:
-    return HubSettings(cache, offline, endpoint)
-
-
-@pytest.fixture
-def around(tmp_path: Path) -> Surroundings:
-    machine = boards.DESKTOP.read(tmp_path)
-    return Surroundings(machine, settings(tmp_path / "hub"), root=tmp_path, cwd=tmp_path)
-
-
-def on(board: boards.Board, root: Path) -> Surroundings:
-    return Surroundings(board.read(root), settings(root / "hub"), root=root, cwd=root)
-
-
-def _find(checks: list[Check], name: str) -> Check:
-    return next(check for check in checks if check.check == name)
 
 
 @pytest.fixture
@@ -204,9 +182,9 @@ def _install(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
 def test_no_runtime_is_an_error(monkeypatch: pytest.MonkeyPatch, around: Surroundings) -> None:
     _install(monkeypatch)
     checks = libraries.check_runtimes(around)
-    assert _find(checks, "any runtime").broken
-    assert _find(checks, "any runtime").mend == 'pip install "evit-cli[torch]"'
-    assert _find(checks, "tensorrt").mend == ""  # there is no GPU that it could use
+    assert find(checks, "any runtime").broken
+    assert find(checks, "any runtime").mend == 'pip install "evit-cli[torch]"'
+    assert find(checks, "tensorrt").mend == ""  # there is no GPU that it could use
     assert not any(check.broken for check in checks[1:])
 
 
@@ -214,8 +192,8 @@ def test_one_runtime_is_enough(monkeypatch: pytest.MonkeyPatch, around: Surround
     _install(monkeypatch, "tflite_runtime")
     monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
     checks = libraries.check_runtimes(around)
-    assert _find(checks, "any runtime").detail == "tflite"
-    assert _find(checks, "tflite").detail == "tflite_runtime 1.0, not tried (--deep tries it)"
+    assert find(checks, "any runtime").detail == "tflite"
+    assert find(checks, "tflite").detail == "tflite_runtime 1.0, not tried (--deep tries it)"
 
 
 def test_a_runtime_that_evit_cannot_use_yet_is_not_enough(
@@ -223,7 +201,7 @@ def test_a_runtime_that_evit_cannot_use_yet_is_not_enough(
 ) -> None:
     _install(monkeypatch, "tflite_runtime")
     monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", (Backend.TORCH,))
-    assert _find(libraries.check_runtimes(around), "any runtime").broken
+    assert find(libraries.check_runtimes(around), "any runtime").broken
 
 
 def test_a_jetson_is_never_told_to_install_plain_torch(
@@ -232,9 +210,9 @@ def test_a_jetson_is_never_told_to_install_plain_torch(
     _install(monkeypatch)
     checks = libraries.check_runtimes(on(boards.AGX_ORIN, tmp_path))
     for name in ("any runtime", "torch", "tensorrt"):
-        assert "pip install" not in _find(checks, name).mend
-    assert "NVIDIA's own" in _find(checks, "torch").mend
-    assert "python3-libnvinfer" in _find(checks, "tensorrt").mend
+        assert "pip install" not in find(checks, name).mend
+    assert "NVIDIA's own" in find(checks, "torch").mend
+    assert "python3-libnvinfer" in find(checks, "tensorrt").mend
 
 
 def test_tensorrt_is_offered_where_there_is_a_gpu(
@@ -266,11 +244,11 @@ def test_deep(
     done = subprocess.CompletedProcess(["x"], code, "", stderr)
     monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
     checks = libraries.check_runtimes(around, lambda name: done)
-    assert _find(checks, "onnx").status is status
-    assert detail in _find(checks, "onnx").detail
-    assert _find(checks, "any runtime").broken == (code != 0)
+    assert find(checks, "onnx").status is status
+    assert detail in find(checks, "onnx").detail
+    assert find(checks, "any runtime").broken == (code != 0)
     if code:
-        assert _find(checks, "onnx").mend == "pip install --force-reinstall onnxruntime"
+        assert find(checks, "onnx").mend == "pip install --force-reinstall onnxruntime"
 
 
 def test_deep_survives_a_hanging_and_an_impossible_trial(
@@ -282,8 +260,8 @@ def test_deep_survives_a_hanging_and_an_impossible_trial(
         raise subprocess.TimeoutExpired("x", 180) if name == "onnx" else OSError("no processes")
 
     checks = libraries.check_runtimes(around, spawn)
-    assert "hangs: no answer after 180 s" in _find(checks, "onnx").detail
-    assert "no processes" in _find(checks, "torch").detail
+    assert "hangs: no answer after 180 s" in find(checks, "onnx").detail
+    assert "no processes" in find(checks, "torch").detail
     assert len(checks) == len(libraries.RUNTIMES) + 1
 
 
@@ -379,105 +357,3 @@ def test_a_broken_library_does_not_hide_the_other_media_checks(
     found = media.check_media()
     assert [check.status for check in found] == [Status.PROBLEM, Status.PROBLEM, Status.MISSING]
     assert "gstreamer1.0-tools" in found[-1].mend
-
-
-def test_cpu_respects_affinity_and_cgroups(
-    around: Surroundings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(system.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(system.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    files = {
-        "proc/cpuinfo": "processor: 0\nmodel name\t: A Processor\n",
-        "sys/fs/cgroup/cpu.max": "150000 100000",
-    }
-    boards.Board("x86_64", files).tree(around.root)
-    detail = system.check_cpu(around).detail
-    assert detail == "A Processor, 3 of 8 cores (affinity), a cgroup allows 1.5"
-    boards.Board("x86_64", {"sys/fs/cgroup/cpu.max": "max 100000"}).tree(around.root)
-    assert "cgroup" not in system.check_cpu(around).detail
-
-
-def test_cpu_of_a_board_is_its_name(tmp_path: Path) -> None:
-    assert "Raspberry Pi 5" in system.check_cpu(on(boards.RASPBERRY, tmp_path)).detail
-
-
-@pytest.mark.parametrize(
-    ("limit", "status", "detail"),
-    [
-        ("max", Status.OK, "31.0 GiB, 15.5 GiB free"),
-        (str(1 << 29), Status.PROBLEM, "allows 0.5 GiB"),
-    ],
-)
-def test_memory(around: Surroundings, limit: str, status: Status, detail: str) -> None:
-    boards.Board("x86_64", {"sys/fs/cgroup/memory.max": limit}).tree(around.root)
-    found = system.check_memory(around)
-    assert found.status is status
-    assert detail in found.detail
-
-
-def test_memory_unknown(tmp_path: Path) -> None:
-    around = Surroundings(Machine("arm64"), settings(tmp_path), root=tmp_path)
-    assert system.check_memory(around).detail == "unknown on this system"
-
-
-def test_disk(around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [check.status for check in system.check_disk(around)] == [Status.OK] * 2
-    monkeypatch.setattr(
-        system.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100 << 20)
-    )
-    here, cache = system.check_disk(around)
-    assert here.status is cache.status is Status.PROBLEM
-    assert "--out" in here.mend
-    assert "HF_HOME" in cache.mend
-
-
-def test_gpu(tmp_path: Path, around: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = system.check_gpu(on(boards.A100, tmp_path / "a"))
-    assert first.detail == "NVIDIA A100-SXM4-40GB, 40 GiB, driver 535.161.08"
-    assert (first.check, second.check) == ("gpu 0", "gpu 1")
-    (jetson,) = system.check_gpu(on(boards.NANO, tmp_path / "b"))
-    assert "Jetson Nano" in jetson.detail
-    monkeypatch.setattr(system.shutil, "which", lambda name: None)
-    assert system.check_gpu(around)[0].status is Status.MISSING
-    monkeypatch.setattr(system.shutil, "which", lambda name: name)
-    monkeypatch.setattr(system, "run_tool", lambda command: "")
-    (broken,) = system.check_gpu(around)
-    assert broken.status is Status.PROBLEM
-    assert "ubuntu-drivers" in broken.mend
-
-
-def test_profile(around: Surroundings, tmp_path: Path) -> None:
-    assert system.check_profile(around).detail == "x86, because the processor is x86_64"
-    unknown = Surroundings(Machine("riscv64"), settings(tmp_path))
-    assert system.check_profile(unknown).status is Status.PROBLEM
-
-
-def test_cache_size_counts_blobs_once(around: Surroundings) -> None:
-    assert "nothing was downloaded yet" in hub.check_cache(around.hub).detail
-    blob = around.hub.cache / "models--a--b" / "blobs" / "1"
-    link = around.hub.cache / "models--a--b" / "snapshots" / "main" / "a.pt"
-    blob.parent.mkdir(parents=True)
-    link.parent.mkdir(parents=True)
-    blob.write_bytes(b"x" * 3_000_000)
-    link.symlink_to(blob)
-    assert hub.check_cache(around.hub).detail.endswith(", 3 MB")
-    assert hub.folder_size(around.hub.cache, limit_s=-1)[1] is False
-
-
-def test_offline(tmp_path: Path) -> None:
-    assert hub.check_offline(settings(tmp_path, offline=True)).detail.startswith("off")
-    assert "http://127.0.0.1:9" in hub.check_offline(settings(tmp_path)).detail
-
-
-def test_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = hub.check_network(settings(tmp_path))
-    assert refused.status is Status.PROBLEM
-    assert "does not answer" in refused.detail
-    assert hub.check_network(settings(tmp_path, endpoint="nonsense")).status is Status.PROBLEM
-    assert "not tried" in hub.check_network(settings(tmp_path, offline=True)).detail
-
-    def unauthorised(request: object, timeout: float) -> None:
-        raise urllib.error.HTTPError("u", 401, "who are you", None, None)
-
-    monkeypatch.setattr(hub.urllib.request, "urlopen", unauthorised)
-    assert hub.check_network(settings(tmp_path)).status is Status.OK
