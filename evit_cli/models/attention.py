@@ -11,8 +11,9 @@ Here the same ratio is written as a weighted mean of weighted means,
     s_j  = mean_m k_mj,   c_j = sum_m (k_mj / (N s_j)) v_m,   w_nj = q_nj s_j / sum_j q_nj s_j
     out_n = sum_j w_nj c_j
 
-so that |c_j| <= max|v|, 0 <= w_nj <= 1 and |out| <= max|v|: float16 holds whatever the image size
-and the activations, without a float32 island.
+so that |c_j| <= max|v|, 0 <= w_nj <= 1 and |out| <= max|v|, whatever the image size and without a
+float32 island. The one sum left, over a head's channels, fits float16 for queries up to
+65504 / dim: 2047 for dim 32, 300 times what the published B0 shows.
 """
 
 from __future__ import annotations
