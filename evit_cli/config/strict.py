@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from evit_cli.errors import EvitError
+from evit_cli.errors import EvitError, UsageError
 
 _MAX_BYTES = 1 << 20
 
@@ -42,11 +42,17 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_yaml(path: Path, model: type[ModelT]) -> ModelT:
+def load_yaml(path: Path, model: type[ModelT], *, overrides: Sequence[str] = ()) -> ModelT:
     """Read one file into `model`.
+
+    Args:
+        path: the file.
+        model: what it shall become.
+        overrides: "a.b=value" each, applied before the check; the value is YAML.
 
     Raises:
         EvitError: unreadable, not YAML, or not what `model` wants; one sentence with the line.
+        UsageError: an override is not of that form.
     """
     text = _read(path)
     try:
@@ -59,11 +65,35 @@ def load_yaml(path: Path, model: type[ModelT]) -> ModelT:
         raise EvitError(f"{path} is not valid YAML: {reason}") from error
     if not isinstance(data, Mapping):
         raise EvitError(f"{path} holds {_kind(data)}, not keys with values")
+    for override in overrides:
+        data = _with_override(data, override)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         node = yaml.compose(text, yaml.SafeLoader)  # only now: it reads the whole file again
         raise _explain(path, model, error.errors(include_url=False), node=node) from error
+
+
+def _with_override(data: Mapping[str, Any], override: str) -> dict[str, Any]:
+    """A copy of `data` in which "a.b=value" holds."""
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UsageError(f"'{override}' is not KEY=VALUE", hint="for example train.epochs=20")
+    try:
+        value = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"the value in '{override}' is not valid YAML") from error
+    top = dict(data)
+    here = top
+    for part in parts[:-1]:
+        inner = here.get(part)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise UsageError(f"'{part}' in '{key}' holds {_kind(inner)}, not keys with values")
+        here[part] = dict(inner or {})
+        here = here[part]
+    here[parts[-1]] = value
+    return top
 
 
 def _read(path: Path) -> str:

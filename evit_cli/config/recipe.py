@@ -1,0 +1,94 @@
+"""Training recipes: one YAML file says everything that a run depends on.
+
+A recipe is data, not code: the file in the run folder (`recipe.yaml`) is the one that was run, with
+every default written out. Sizes are (height, width) in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import model_validator
+
+from evit_cli.config.find import data_folder
+from evit_cli.config.recipe_parts import (
+    ClassifyPart,
+    DataPart,
+    DistillPart,
+    Expected,
+    ModelPart,
+    OptimizerPart,
+    SegmentPart,
+    TrainPart,
+)
+from evit_cli.config.strict import Strict, load_yaml
+from evit_cli.errors import EvitError, suggest
+from evit_cli.types import Task
+
+
+class Recipe(Strict):
+    """Everything that a training run depends on, beside the data themselves."""
+
+    name: str
+    task: Task
+    model: ModelPart
+    data: DataPart
+    segment: SegmentPart | None = None
+    classify: ClassifyPart | None = None
+    optimizer: OptimizerPart
+    train: TrainPart
+    distill: DistillPart | None = None
+    expected: Expected | None = None
+    licence: str = ""
+
+    @model_validator(mode="after")
+    def _own_section(self) -> Recipe:
+        sections = {Task.SEGMENT: self.segment, Task.CLASSIFY: self.classify}
+        if self.task not in sections:
+            raise ValueError(f"task {self.task.value} cannot be trained in this version of evit")
+        for task, section in sections.items():
+            if (section is not None) != (task is self.task):
+                verb = "needs" if task is self.task else "does not take"
+                raise ValueError(f"a {self.task.value} recipe {verb} a section '{task.value}'")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, such as "seg/camvid-b0"."""
+    root = data_folder("recipes")
+    return sorted(
+        path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/*.yaml")
+    )
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a path that exists, or the name of a shipped one.
+
+    Raises:
+        EvitError: there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    short = name.removeprefix("recipes/").removesuffix(".yaml")
+    if short in recipe_names():
+        return data_folder("recipes") / f"{short}.yaml"
+    raise EvitError(f"there is no recipe '{name}'", hint=suggest(short, recipe_names()))
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, with "a.b=value" changes applied before it is checked.
+
+    Raises:
+        EvitError: the file or an override is wrong; the message says where.
+    """
+    return load_yaml(path, Recipe, overrides=overrides)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out; `load_recipe` reads it back."""
+    return yaml.safe_dump(
+        recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
