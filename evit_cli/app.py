@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from evit_cli import __version__
-from evit_cli.commands import classify, devices, doctor, evaluate, models, segment
+from evit_cli.commands import classify, devices, doctor, evaluate, models, recipes, segment, train
 from evit_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EvitError
 from evit_cli.ui.messages import print_error
 
@@ -86,10 +86,11 @@ def _root(
     """EfficientViT on edge devices: segment, classify, measure."""
 
 
-for _module in (segment, classify, evaluate, doctor):
+for _module in (segment, classify, evaluate, train, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")
+app.add_typer(recipes.app, name="recipes")
 
 
 def main() -> None:

@@ -45,5 +45,5 @@ def data_folder(kind: DataKind, package: Path | None = None) -> Path:
 
 
 def data_files(kind: DataKind, package: Path | None = None) -> list[Path]:
-    """The shipped yaml files of one kind, by name."""
-    return sorted(data_folder(kind, package).glob("*.yaml"))
+    """The shipped yaml files of one kind, those in its subfolders too, by path."""
+    return sorted(data_folder(kind, package).rglob("*.yaml"))

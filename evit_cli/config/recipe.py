@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from pydantic import model_validator
 
-from evit_cli.config.find import data_folder
+from evit_cli.config.find import data_files, data_folder
 from evit_cli.config.recipe_parts import (
     ClassifyPart,
     DataPart,
@@ -58,9 +58,7 @@ class Recipe(Strict):
 def recipe_names() -> list[str]:
     """Names of the shipped recipes, such as "seg/camvid-b0"."""
     root = data_folder("recipes")
-    return sorted(
-        path.relative_to(root).with_suffix("").as_posix() for path in root.glob("*/*.yaml")
-    )
+    return [path.relative_to(root).with_suffix("").as_posix() for path in data_files("recipes")]
 
 
 def find_recipe(name: str) -> Path:

@@ -91,6 +91,8 @@ class SegmentPart(Strict):
         ohem: keep only pixels whose true class has a lower probability than this (hard pixels).
         ohem_min_share: but at least this share of them.
         label_smoothing: share of the target spread over all classes.
+        label_stride: the loss is taken at every so many pixels; 2 is enough for images that were
+            enlarged to twice their size, and saves time.
         eval_hw: input size of validation; None is the published protocol of the data set.
     """
 
@@ -106,6 +108,7 @@ class SegmentPart(Strict):
     ohem: Share | None = None
     ohem_min_share: Share = 0.1
     label_smoothing: Share = 0.0
+    label_stride: Literal[1, 2, 4, 8] = 1
     eval_hw: SizeHW | None = None
 
 

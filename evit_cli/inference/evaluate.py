@@ -6,18 +6,16 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from evit_cli.data.imagefolder import ClassificationSet
-from evit_cli.data.segmentation import SegmentationSet
+from evit_cli.data.sample import Examples, check_size
 from evit_cli.errors import EvitError
 from evit_cli.inference.classifier import ImageClassifier
 from evit_cli.inference.preprocess import Placement, place
 from evit_cli.inference.segmenter import Segmenter
-from evit_cli.media.images import read_image
 from evit_cli.metrics.classification import TopK
 from evit_cli.metrics.segmentation import Confusion
 from evit_cli.types import ImageSize, NoProgress, Preprocess, Progress
@@ -28,6 +26,16 @@ _CITYSCAPES_HW = ImageSize(1024, 2048)
 _CAMVID_HW = ImageSize(736, 960)
 _ADE20K_SHORT = 512
 _ADE20K_STRIDE = 32
+
+
+class Group(Protocol):
+    """Several processes that share the images of one evaluation (`train.distributed.Group`)."""
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """The items of this process."""
+
+    def total(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The sum of integer counts over all processes."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +128,12 @@ def _part(used: int, of: int) -> str:
 
 def evaluate_segmentation(
     segmenter: Segmenter,
-    dataset: SegmentationSet,
+    dataset: Examples,
     *,
     table: Sequence[int],
     classes: tuple[str, ...],
     max_images: int | None = None,
+    group: Group | None = None,
     progress: Progress | None = None,
 ) -> SegmentationScore:
     """Mean IoU over a set, single scale, no flip, at the labels' resolution.
@@ -135,6 +144,7 @@ def evaluate_segmentation(
         table: the set's class for each of the model's classes.
         classes: names of the set's classes.
         max_images: use this many, spread over the whole set.
+        group: processes that share the work; each gets the score of the whole.
         progress: gets one step per image.
 
     Raises:
@@ -142,20 +152,18 @@ def evaluate_segmentation(
     """
     progress = progress or NoProgress()
     lookup = np.asarray(table, dtype=np.int64)
-    confusion = Confusion(dataset.num_classes)
-    items = _spread(dataset.items, max_images)
+    confusion = Confusion(len(dataset.classes))
+    items = _spread(range(len(dataset)), max_images)
     preprocess = segmenter.session.info.preprocess
     started = time.perf_counter()
-    progress.start(len(items), "image")
+    mine = items if group is None else group.share(items)
+    progress.start(len(mine), "image")
     try:
-        for item in items:
-            image, _ = read_image(item.image)
-            labels = dataset.label(item)
-            if labels.shape != image.shape[:2]:
-                raise EvitError(
-                    f"{item.label} is {labels.shape[0]}x{labels.shape[1]} pixels, its image "
-                    f"{image.shape[0]}x{image.shape[1]}"
-                )
+        for index in mine:
+            image, labels = dataset.read(index)
+            if isinstance(labels, int):
+                raise EvitError(f"data set '{dataset.name}' has no label per pixel")
+            check_size(image, labels, dataset.where(index))
             size_hw = ImageSize(*image.shape[:2])
             placement = published_placement(dataset.name, size_hw, preprocess, segmenter.size_hw)
             result = segmenter.segment_at(image, placement, antialias=False)
@@ -163,6 +171,8 @@ def evaluate_segmentation(
             progress.advance(1, model_ms=result.model_ms)
     finally:
         progress.close()
+    if group is not None:
+        confusion.counts = group.total(confusion.counts)
     sizes = "published" if segmenter.size_hw is None else f"fitted into {segmenter.size_hw}"
     return SegmentationScore(
         mean_iou=confusion.mean_iou,
@@ -172,16 +182,16 @@ def evaluate_segmentation(
         classes=classes,
         images=len(items),
         seconds=time.perf_counter() - started,
-        protocol=f"single scale, no flip, input size {sizes}"
-        + _part(len(items), len(dataset.items)),
+        protocol=f"single scale, no flip, input size {sizes}" + _part(len(items), len(dataset)),
     )
 
 
 def evaluate_classification(
     classifier: ImageClassifier,
-    dataset: ClassificationSet,
+    dataset: Examples,
     *,
     max_images: int | None = None,
+    group: Group | None = None,
     progress: Progress | None = None,
 ) -> ClassificationScore:
     """Top-1 and top-5 accuracy by the published single-crop protocol.
@@ -190,27 +200,36 @@ def evaluate_classification(
         classifier: the model.
         dataset: images and classes.
         max_images: use this many, spread over the whole set.
+        group: processes that share the work; each gets the score of the whole.
         progress: gets one step per image.
 
     Raises:
         EvitError: the set has classes that the model does not know, or an image cannot be read.
     """
     progress = progress or NoProgress()
-    if len(dataset.folders) > len(classifier.classes):
+    if len(dataset.classes) > len(classifier.classes):
         raise EvitError(
-            f"the set has {len(dataset.folders)} classes, and the model {len(classifier.classes)}"
+            f"the set has {len(dataset.classes)} classes, and the model {len(classifier.classes)}"
         )
-    items = _spread(dataset.items, max_images)
+    items = _spread(range(len(dataset)), max_images)
     score = TopK((1, 5))
     started = time.perf_counter()
-    progress.start(len(items), "image")
+    mine = items if group is None else group.share(items)
+    progress.start(len(mine), "image")
     try:
-        for item in items:
-            result = classifier(read_image(item.image)[0], topk=5)
-            score.update(item.target, [prediction.index for prediction in result.top])
+        for index in mine:
+            image, target = dataset.read(index)
+            if not isinstance(target, int):
+                raise EvitError(f"data set '{dataset.name}' has no class per image")
+            result = classifier(image, topk=5)
+            score.update(target, [prediction.index for prediction in result.top])
             progress.advance(1, model_ms=result.model_ms)
     finally:
         progress.close()
+    if group is not None:
+        hits = group.total(np.array([score.count, *score.hits.values()], np.int64))
+        score.count = int(hits[0])
+        score.hits = dict(zip(score.hits, map(int, hits[1:]), strict=True))
     preprocess = classifier.session.info.preprocess
     return ClassificationScore(
         top1=score.accuracy(1),
@@ -218,5 +237,5 @@ def evaluate_classification(
         images=len(items),
         seconds=time.perf_counter() - started,
         protocol=f"centre crop {preprocess.size_hw}, crop ratio {preprocess.crop_ratio}"
-        + _part(len(items), len(dataset.items)),
+        + _part(len(items), len(dataset)),
     )

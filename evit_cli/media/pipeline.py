@@ -9,16 +9,14 @@ frame only when the model is free, so that it works on the newest one.
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
-from evit_cli.errors import EXIT_FAILED, EXIT_TERMINATED
+from evit_cli.errors import EXIT_FAILED
 from evit_cli.media.frame import Frame, Source, SourceKind
+from evit_cli.signals import handled
 
 R = TypeVar("R")
 R_contra = TypeVar("R_contra", contravariant=True)
@@ -41,12 +39,6 @@ class Writer(Protocol[R_contra]):
 
     def abort(self) -> None:
         """Remove unfinished files."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does: with a playable file."""
-
-    exit_code = EXIT_TERMINATED
 
 
 class ReaderGone(KeyboardInterrupt):
@@ -74,28 +66,12 @@ class _Requests:
         self.first: type[KeyboardInterrupt] | None = None
         self.finishing = False
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        kind = KeyboardInterrupt if number == signal.SIGINT else Terminated
+    def note(self, kind: type[KeyboardInterrupt]) -> None:
+        """What a signal does."""
         repeated = self.first is not None
         self.first = self.first or kind
         if repeated or not self.finishing:
             raise kind
-
-    @contextmanager
-    def handled(self) -> Iterator[None]:
-        """Handle the signals while the context is open."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup wants it to go on
-            numbers.append(signal.SIGHUP)
-        previous = [signal.signal(number, self._handle) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, previous, strict=True):
-                signal.signal(number, handler)
 
 
 class _Stage(threading.Thread):
@@ -221,7 +197,7 @@ class Pipeline(Generic[R]):
         reader, writing = _Stage("evit-read", self._reading), _Stage("evit-write", self._writing)
         failed: BaseException | None = None
         requests = _Requests()
-        with requests.handled():
+        with handled(requests.note):
             writing.start()
             try:
                 try:

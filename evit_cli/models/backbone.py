@@ -34,6 +34,7 @@ def _block(spec: BackboneSpec, stage: Stage) -> nn.Module:
             stage.width,
             head_dim=spec.head_dim,
             scales=spec.attention_scales,
+            attention=spec.global_attention,
             expand=stage.expand,
             norm_eps=spec.norm_eps,
             act=spec.act,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from evit_cli.models.aggregation import MultiScaleAggregation
 from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import ConvNorm, Residual
 from evit_cli.models.variants import Activation, BlockKind
@@ -80,7 +81,11 @@ class FusedMBConv(nn.Sequential):
 
 
 class EfficientViTModule(nn.Sequential):
-    """Multi-scale linear attention for context, then an MBConv for locality (paper Fig. 2)."""
+    """Multi-scale linear attention for context, then an MBConv for locality (paper Fig. 2).
+
+    The ablations of Table 1 have no `attention`: the aggregation alone, or without `scales` no
+    context block at all, since two 1x1 convolutions in a row would remain of it.
+    """
 
     def __init__(
         self,
@@ -91,9 +96,13 @@ class EfficientViTModule(nn.Sequential):
         expand: int,
         norm_eps: float,
         act: Activation,
+        attention: bool = True,
     ) -> None:
         super().__init__()
-        self.context = Residual(MultiScaleLinearAttention(channels, head_dim, scales, norm_eps))
+        if attention:
+            self.context = Residual(MultiScaleLinearAttention(channels, head_dim, scales, norm_eps))
+        elif scales:
+            self.context = Residual(MultiScaleAggregation(channels, head_dim, scales, norm_eps))
         self.local = Residual(
             MBConv(
                 channels,

@@ -10,12 +10,12 @@ from importlib.resources import files
 from evit_cli.errors import EvitError, suggest
 from evit_cli.types import ClassSet
 
-DATASETS = ("imagenet", "cityscapes", "ade20k")
+DATASETS = ("imagenet", "cityscapes", "ade20k", "camvid")
 
 
 @cache
 def class_set(dataset: str) -> ClassSet:
-    """The classes of "imagenet", "cityscapes" or "ade20k", in the order of the model's outputs.
+    """The classes of one of `DATASETS`, in the order of the model's outputs.
 
     Raises:
         EvitError: there is no such class set.

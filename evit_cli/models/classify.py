@@ -47,4 +47,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB (B, 3, H, W) float -> logits (B, num_classes)."""
-        return self.head(self.backbone(x)[-1])  # type: ignore[no-any-return]
+        return self.predict(self.backbone(x))
+
+    def predict(self, features: list[Tensor]) -> Tensor:
+        """The backbone's features -> logits."""
+        return self.head(features[-1])  # type: ignore[no-any-return]

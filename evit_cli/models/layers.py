@@ -54,15 +54,26 @@ class ConvNorm(nn.Module):
 
 
 class Residual(nn.Module):
-    """`x + main(x)`."""
+    """`x + main(x)`.
+
+    Attributes:
+        drop_path: in training, the probability that an example skips `main` (stochastic depth,
+            arXiv 1603.09382); the others' branch is enlarged so that the mean stays.
+    """
 
     def __init__(self, main: nn.Module) -> None:
         super().__init__()
         self.main = main
+        self.drop_path = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape in and out."""
-        return x + self.main(x)  # type: ignore[no-any-return]
+        branch = self.main(x)
+        if self.training and self.drop_path > 0:
+            keep = 1 - self.drop_path
+            kept = torch.rand((len(x), 1, 1, 1), device=x.device) < keep
+            branch = branch * (kept / keep).to(branch.dtype)
+        return x + branch  # type: ignore[no-any-return]
 
 
 def resize_bicubic(x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:

@@ -63,4 +63,8 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised RGB (B, 3, H, W) float -> logits (B, num_classes, ceil(H/8), ceil(W/8))."""
-        return self.head(self.backbone(x))  # type: ignore[no-any-return]
+        return self.predict(self.backbone(x))
+
+    def predict(self, features: list[Tensor]) -> Tensor:
+        """The backbone's features -> logits."""
+        return self.head(features)  # type: ignore[no-any-return]

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from evit_cli.types import NoProgress, Progress
 from evit_cli.ui.sink import Mode, Sink
 
 _PLAIN_INTERVAL_S = 5.0
+
+
+def _shown(fields: Mapping[str, object]) -> list[str]:
+    """The values beside a bar, as words."""
+    words = []
+    for name, value in fields.items():
+        if name == "model_ms":
+            words.append(f"model {value:.0f} ms")
+        elif name == "dropped":
+            words.extend([f"{value} dropped"] if value else [])
+        elif isinstance(value, float):
+            words.append(f"{name} {value:.4g}")
+        else:
+            words.append(f"{name} {value}")
+    return words
 
 
 class PlainProgress:
@@ -23,7 +39,7 @@ class PlainProgress:
 
     def start(self, total: int | None, unit: str) -> None:
         """Begin counting."""
-        self._total, self._unit = total, unit
+        self._total, self._unit, self._done = total, unit, 0
         self._started = self._spoken = time.monotonic()
 
     def advance(self, done: int, **fields: object) -> None:
@@ -37,7 +53,9 @@ class PlainProgress:
             left = ""
             if self._total:
                 left = f", {max(self._total - self._done, 0) / rate:.0f} s left"
-            sys.stderr.write(f"{self._done}{of} {self._unit}s, {rate:.1f} {self._unit}s/s{left}\n")
+            speed = f"{rate:.1f} {self._unit}s/s"
+            what = ", ".join([f"{self._done}{of} {self._unit}s, {speed}{left}", *_shown(fields)])
+            sys.stderr.write(what + "\n")
             sys.stderr.flush()
 
     def close(self) -> None:
@@ -66,7 +84,7 @@ class BarProgress:
             TimeRemainingColumn,
         )
 
-        self._unit = unit
+        self._unit, self._done = unit, 0
         self._started = time.monotonic()
         self._progress = Progress(
             SpinnerColumn(),
@@ -87,9 +105,7 @@ class BarProgress:
             return
         self._done += done
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        detail = f"model {fields['model_ms']:.0f} ms" if "model_ms" in fields else ""
-        if fields.get("dropped"):
-            detail += f", {fields['dropped']} dropped"
+        detail = ", ".join(_shown(fields))
         speed = f"{self._done / elapsed:.1f} {self._unit}s/s"
         self._progress.update(self._task, advance=done, speed=speed, detail=detail)
 

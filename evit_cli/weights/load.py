@@ -146,7 +146,7 @@ def _info(located: Located, checkpoint: Checkpoint, variant: Variant, sha256: st
     origin = located.entry or twin or _entry_by_path(located.path)
     if origin is not None and origin.variant != variant.name:
         origin = None
-    guide = origin or entry_of_variant(variant.name)
+    guide = origin or entry_of_variant(variant.ablation_of or variant.name)
     if guide is None:
         raise ValueError(f"variant {variant.name} has no catalog entry")
     published = variant.num_classes == VARIANTS[variant.name].num_classes

@@ -16,7 +16,7 @@ from tests.helpers.cli import evit
 
 COMMANDS = [
     "segment", "classify", "eval", "doctor", "models ls", "models show", "models pull",
-    "devices ls", "devices show",
+    "devices ls", "devices show", "recipes ls", "recipes show", "recipes copy",
 ]  # fmt: skip
 
 

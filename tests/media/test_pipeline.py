@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from evit_cli.errors import EvitError
 from evit_cli.media.frame import Frame, Problems, SourceKind
 from evit_cli.media.images import ImageSource
-from evit_cli.media.pipeline import QUEUE_LENGTH, Pipeline, PipelineOutcome, Terminated
+from evit_cli.media.pipeline import QUEUE_LENGTH, Pipeline, PipelineOutcome
+from evit_cli.signals import Terminated
 
 
 class Numbers:

@@ -1,0 +1,108 @@
+"""The weights that a training starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from evit_cli.config.recipe_parts import ModelPart
+from evit_cli.errors import EvitError
+from evit_cli.models.aggregation import MultiScaleAggregation
+from evit_cli.models.attention import MultiScaleLinearAttention
+from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
+from evit_cli.models.build import build_model
+from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.variants import Variant
+from evit_cli.types import Progress
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to train, and the tensors that did not come from `init`."""
+
+    model: nn.Module
+    fresh: tuple[str, ...]
+
+
+def start_model(
+    part: ModelPart, variant: Variant, *, offline: bool = False, progress: Progress | None = None
+) -> Start:
+    """Build `variant` with random weights, then take over what fits from `part.init`.
+
+    Raises:
+        EvitError: the weights cannot be had, or nothing in them fits.
+    """
+    model = build_model(variant)
+    initialise(model, zero_residual=part.zero_init_residual)
+    if part.init is None:
+        return Start(model, tuple(model.state_dict()))
+    from evit_cli.weights.load import load_model
+
+    loaded = load_model(part.init, offline=offline, progress=progress)
+    ours, theirs = model.state_dict(), loaded.model.state_dict()
+    taken = {
+        name: theirs[name]
+        for name, tensor in ours.items()
+        if name in theirs
+        and theirs[name].shape == tensor.shape
+        and (part.init_part == "all" or name.startswith("backbone."))
+    }
+    missing = [name for name in ours if name.startswith("backbone.") and name not in taken]
+    if missing:
+        raise EvitError(
+            f"{part.init} has another backbone than {variant.name}: '{missing[0]}' does not fit",
+            hint="choose weights of the same size (b0, b1, ...) in model.init",
+        )
+    model.load_state_dict(taken, strict=False)
+    return Start(model, tuple(name for name in ours if name not in taken))
+
+
+def initialise(model: nn.Module, *, zero_residual: bool) -> None:
+    """The published start: truncated normals of deviation 0.02, and silent residual branches."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    if zero_residual:
+        for residual in residuals(model):
+            norm = _last(residual.main).norm
+            if isinstance(norm, nn.BatchNorm2d):
+                nn.init.zeros_(norm.weight)
+
+
+def residuals(model: nn.Module) -> list[Residual]:
+    """All residual blocks, from the input on."""
+    return [module for module in model.modules() if isinstance(module, Residual)]
+
+
+def _last(branch: nn.Module) -> ConvNorm:
+    """The convolution that ends a residual branch."""
+    if isinstance(branch, MultiScaleLinearAttention | MultiScaleAggregation):
+        return branch.proj
+    if isinstance(branch, MBConv | FusedMBConv | DepthwiseSeparable):
+        return branch.point_conv
+    if isinstance(branch, ResBlock):
+        return branch.conv2
+    raise ValueError(f"a residual branch of {type(branch).__name__} has no known end")
+
+
+def drop_path_rates(count: int, *, largest: float, skips: int) -> list[float]:
+    """Rates that rise linearly over the blocks; the first `skips` are never dropped."""
+    last = max(count - 1, 1)
+    return [0.0 if i < skips else largest * i / last for i in range(count)]
+
+
+def set_drop_path(model: nn.Module, part: ModelPart, progress: float) -> None:
+    """The drop-path rates at `progress` (0..1) of the training; they grow with it, as published."""
+    blocks = residuals(model)
+    rates = drop_path_rates(len(blocks), largest=part.drop_path, skips=part.drop_path_skips)
+    for block, rate in zip(blocks, rates, strict=True):
+        block.drop_path = rate * progress
+
+
+def seed_everything(seed: int) -> None:
+    """Seed PyTorch on all devices; nothing else here draws from a global generator."""
+    torch.manual_seed(seed)
