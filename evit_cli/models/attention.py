@@ -37,17 +37,17 @@ def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Eq. (3) with every intermediate bounded by its inputs.
 
     Args:
-        q: queries, (B, heads, dim, N), any float dtype.
+        q: queries, (..., dim, N), any float dtype.
         k: keys, same shape.
         v: values, same shape.
 
     Returns:
-        (B, heads, dim, N) in the dtype of `q`; zero where a query or all keys are zero.
+        (..., dim, N) in the dtype of `q`; zero where a query or all keys are zero.
     """
     r = float(q.shape[-1]) ** -0.5  # N^(-1/2), on k and on v: keeps both factors far from denormals
     q, k, v = torch.relu(q), torch.relu(k) * r, v * r
-    s = k.mean(dim=-1, keepdim=True) / r  # (B, heads, dim, 1), mean of ReLU(k) over the pixels
-    context = v @ (k / s.clamp(min=KEY_FLOOR)).transpose(-1, -2)  # (B, heads, dim, dim)
+    s = k.mean(dim=-1, keepdim=True) / r  # (..., dim, 1), mean of ReLU(k) over the pixels
+    context = v @ (k / s.clamp(min=KEY_FLOOR)).transpose(-1, -2)  # (..., dim, dim)
     relative = s / s.amax(dim=-2, keepdim=True).clamp(min=FLOOR)  # in [0, 1]; cancels
     w = q * relative
     w = w / w.sum(dim=-2, keepdim=True).clamp(min=FLOOR)
@@ -90,7 +90,8 @@ class MultiScaleLinearAttention(nn.Module):
         qkv = self.qkv(x)
         multi = torch.cat([qkv, *(scale(qkv) for scale in self.scales)], dim=1)
         # The published channel order is, head by head, [q | k | v].
-        multi = multi.reshape(b, -1, 3 * self.head_dim, h * w)  # (B, heads * scales, 3 dim, N)
-        q, k, v = torch.split(multi, self.head_dim, dim=2)
+        # Three dimensions, not four: converters take (B, C, H, W) for an image and reorder it.
+        multi = multi.reshape(-1, 3 * self.head_dim, h * w)  # (B * heads * scales, 3 dim, N)
+        q, k, v = torch.split(multi, self.head_dim, dim=1)
         out = relu_linear_attention(q, k, v)
         return self.proj(out.reshape(b, -1, h, w))  # type: ignore[no-any-return]

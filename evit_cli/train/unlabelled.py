@@ -64,6 +64,7 @@ def _files(source: str, every: int, cache: Path) -> list[Path]:
         key = f"{found.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {every}"
         folder = cache / hashlib.sha256(key.encode()).hexdigest()[:16]
         if not (folder / _COMPLETE).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
             for frame in found.frames():
                 if frame.index % every == 0:
                     write_image(folder / f"{frame.index:06d}.png", frame.image_rgb_u8)
