@@ -27,7 +27,7 @@ class Backend(str, Enum):
     OPENVINO = "openvino"
 
 
-RUNNABLE_BACKENDS = (Backend.TORCH,)
+RUNNABLE_BACKENDS = (Backend.TORCH, Backend.TFLITE)
 """Backends that this version of evit has a session for; `runtime/open.py` opens them."""
 
 

@@ -46,7 +46,7 @@ HEAVY = (
 )  # fmt: skip
 # Third-party libraries that only these files may import at module level.
 AT_HOME = {
-    "torch": {"models", "train"},
+    "torch": {"models", "train", "export"},
     "onnxruntime": set[str](),
     "tensorrt": set[str](),
     "openvino": set[str](),

@@ -85,6 +85,7 @@ def evaluate(
         precision=precision,
         threads=threads,
         offline=offline,
+        size_hw=size_hw,
     )
     if session.info.task is Task.CLASSIFY:
         given = {"--size": size, "--map": class_map, "--void": void, "--out": out}

@@ -69,6 +69,7 @@ def open_model(
     precision: str | None,
     threads: int | None,
     offline: bool,
+    size_hw: ImageSize | None = None,
 ) -> Session:
     """The session that the model options ask for; `model` is empty if only weights were given."""
     from evit_cli.runtime.open import open_session, parse_backend, parse_precision
@@ -79,6 +80,7 @@ def open_model(
         weights=weights,
         backend=parse_backend(backend),
         precision=parse_precision(precision),
+        size_hw=size_hw,
         threads=threads,
         offline=offline,
         progress=download_progress(sink),

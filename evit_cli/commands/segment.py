@@ -30,7 +30,7 @@ from evit_cli.ui.sink import Sink
 if TYPE_CHECKING:
     from evit_cli.inference.segment_job import SegmentReport
 
-DEFAULT_MODEL = "seg-b0-cityscapes"
+DEFAULT_MODEL = "seg-b0-street"
 _EXAMPLES = examples(
     "evit segment drive.mp4",
     "evit segment photos/ --save overlay,mask,json --out result/",
@@ -105,6 +105,7 @@ def segment(
             precision=precision,
             threads=threads,
             offline=offline,
+            size_hw=size_hw,
         )
         segmenter = Segmenter(session, size_hw=size_hw)
         sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")

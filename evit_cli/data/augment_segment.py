@@ -94,8 +94,9 @@ def draw_window(
 
 
 def _warp(
-    source: npt.NDArray[Any], window: Window, *, stride: int, method: int, outside: float
+    source: npt.NDArray[Any], window: Window, *, stride: int, method: int, outside: float | None
 ) -> npt.NDArray[Any]:
+    """The window of a map; `outside` the image it has that value, or with None its edge's."""
     matrix = window.transform(source_hw=source.shape[:2], stride=stride)
     height, width = (side // stride for side in window.crop_hw)
     return cv2.warpAffine(
@@ -103,8 +104,8 @@ def _warp(
         matrix,
         (width, height),
         flags=method | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(outside,) * 4,
+        borderMode=cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT,
+        borderValue=(outside or 0,) * 4,
     )
 
 
@@ -140,14 +141,15 @@ def cut_map(values: FloatMap, window: Window, *, stride: int) -> tuple[FloatMap,
 
     Returns:
         (channels, crop height / stride, crop width / stride), and the same without channels: the
-        share of each result pixel that lies inside the image, 0..1.
+        share of each result pixel that lies inside the image, 0..1. Outside, the values are those
+        at the edge: mixed with zeros, a teacher's answer there would be another one.
     """
     planes = np.ascontiguousarray(values.transpose(1, 2, 0), dtype=np.float32)
     parts = [
         planes[:, :, i : i + _CHANNELS_AT_ONCE]
         for i in range(0, planes.shape[2], _CHANNELS_AT_ONCE)
     ]
-    cut = [_warp(p, window, stride=stride, method=cv2.INTER_LINEAR, outside=0.0) for p in parts]
+    cut = [_warp(p, window, stride=stride, method=cv2.INTER_LINEAR, outside=None) for p in parts]
     stacked = np.concatenate([c if c.ndim == 3 else c[:, :, None] for c in cut], axis=2)
     ones = np.ones(values.shape[1:], np.float32)
     inside = _warp(ones, window, stride=stride, method=cv2.INTER_LINEAR, outside=0.0)

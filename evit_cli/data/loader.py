@@ -102,6 +102,7 @@ def load_batches(
     Raises:
         EvitError: an example cannot be read; the message names its file.
     """
+    import torch
     from torch.utils.data import DataLoader
 
     options: dict[str, Any] = {}
@@ -113,6 +114,7 @@ def load_batches(
         sampler=batches,
         num_workers=workers,
         pin_memory=pin,
+        generator=torch.Generator(),  # else the loader would draw from the global one
         **options,
     )
     for loaded in loader:

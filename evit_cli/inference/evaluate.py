@@ -92,17 +92,15 @@ def _stretched(image_hw: ImageSize, input_hw: ImageSize) -> Placement:
     return Placement(image_hw, input_hw, input_hw)
 
 
-def published_placement(
-    dataset: str, image_hw: ImageSize, preprocess: Preprocess, size_hw: ImageSize | None
-) -> Placement:
+def published_placement(dataset: str, image_hw: ImageSize, preprocess: Preprocess) -> Placement:
     """How the published evaluation of `dataset` lays an image into the input.
 
     Cityscapes: resized to 1024x2048, its own size. ADE20K: the short side to 512, the long one up
     to a multiple of 32, slightly stretched. CamVid (zero-shot): stretched to 736x960. Anything
-    else, or with `size_hw`: as `evit segment` does it, with the aspect kept.
+    else: as `evit segment` does it, with the aspect kept.
     """
-    if size_hw is not None or dataset not in ("cityscapes", "ade20k", "camvid"):
-        return place(image_hw, preprocess, size_hw=size_hw)
+    if dataset not in ("cityscapes", "ade20k", "camvid"):
+        return place(image_hw, preprocess)
     if dataset == "cityscapes":
         return _stretched(image_hw, _CITYSCAPES_HW)
     if dataset == "camvid":
@@ -165,7 +163,10 @@ def evaluate_segmentation(
                 raise EvitError(f"data set '{dataset.name}' has no label per pixel")
             check_size(image, labels, dataset.where(index))
             size_hw = ImageSize(*image.shape[:2])
-            placement = published_placement(dataset.name, size_hw, preprocess, segmenter.size_hw)
+            if segmenter.size_hw is None:
+                placement = published_placement(dataset.name, size_hw, preprocess)
+            else:
+                placement = segmenter.placement(size_hw)
             result = segmenter.segment_at(image, placement, antialias=False)
             confusion.update(labels, lookup[result.class_map])
             progress.advance(1, model_ms=result.model_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from evit_cli.errors import EvitError
+from evit_cli.errors import EvitError, UsageError
 from evit_cli.inference.class_map import class_map
 from evit_cli.inference.preprocess import ImageU8, Placement, fit, place
 from evit_cli.runtime.open import open_session
@@ -45,6 +45,12 @@ def class_shares(labels: npt.NDArray[Any], num_classes: int) -> npt.NDArray[np.f
     return np.asarray(counts, dtype=np.float64) / max(labels.size, 1)
 
 
+def _fixed_size(session: Session) -> ImageSize | None:
+    """The only input size of an artifact, None where it is free."""
+    _, height, width, _ = session.inputs[0].shape
+    return None if height is None or width is None else ImageSize(height, width)
+
+
 class Segmenter:
     """Gives every pixel of an image a class.
 
@@ -64,7 +70,13 @@ class Segmenter:
                 hint="`evit models ls --task segment` lists the ones that are",
             )
         self.session = session
-        self.size_hw = size_hw
+        self.fixed_hw = _fixed_size(session)
+        if size_hw is not None and self.fixed_hw not in (None, size_hw):
+            raise UsageError(
+                f"{session.info.name} runs at {self.fixed_hw} only on {session.backend.value}",
+                hint="leave --size away, or use --backend torch",
+            )
+        self.size_hw = self.fixed_hw or size_hw
         self.classes: ClassSet = session.info.classes
 
     @classmethod
@@ -88,9 +100,12 @@ class Segmenter:
         """
         if image_rgb_u8.ndim != 3 or image_rgb_u8.shape[2] != 3 or image_rgb_u8.size == 0:
             raise ValueError(f"an image must be (H, W, 3), got shape {image_rgb_u8.shape}")
-        preprocess = self.session.info.preprocess
-        size_hw = ImageSize(*image_rgb_u8.shape[:2])
-        return self.segment_at(image_rgb_u8, place(size_hw, preprocess, size_hw=self.size_hw))
+        return self.segment_at(image_rgb_u8, self.placement(ImageSize(*image_rgb_u8.shape[:2])))
+
+    def placement(self, image_hw: ImageSize) -> Placement:
+        """Where an image of that size lies in the model's input, with its aspect kept."""
+        placed = place(image_hw, self.session.info.preprocess, size_hw=self.size_hw)
+        return placed if self.fixed_hw is None else replace(placed, canvas_hw=self.fixed_hw)
 
     def segment_at(
         self, image_rgb_u8: ImageU8, placement: Placement, *, antialias: bool = True

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from evit_cli.errors import EvitError, UsageError, suggest
+from evit_cli.runtime.description import read_description
+from evit_cli.runtime.litert_session import LitertSession, litert_available
 from evit_cli.runtime.session import Session
-from evit_cli.types import RUNNABLE_BACKENDS, Backend, Precision, Progress
+from evit_cli.types import RUNNABLE_BACKENDS, Backend, ImageSize, Precision, Progress
 
 _ARTIFACT_BACKENDS = {
     ".onnx": Backend.ONNX,
@@ -52,17 +54,22 @@ def open_session(
     weights: Path | None = None,
     backend: Backend | None = None,
     precision: Precision | None = None,
+    size_hw: ImageSize | None = None,
     threads: int | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Session:
-    """A session for a catalog name, a file, a folder or an hf:// address.
+    """A session for a catalog name, an artifact, a file, a folder or an hf:// address.
+
+    A model that travels with evit runs as its artifact, unless another backend, precision or size
+    is asked for.
 
     Args:
         model: the name; None with `weights` lets the weights say what they are.
         weights: weights to put in place of the published ones.
         backend: what shall run it; None chooses by the file.
         precision: None means float32.
+        size_hw: the input size that will be asked for, None for the model's own choice.
         threads: CPU threads, None for the runtime's choice.
         offline: make no network request.
         progress: told how much of a download has arrived.
@@ -71,15 +78,23 @@ def open_session(
         EvitError: the model cannot be found, read or run by that backend.
         MissingDependency: the backend's library is not installed.
     """
-    artifact = _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
-    wanted = backend or artifact or Backend.TORCH
+    kind = _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
+    wanted = backend or kind or Backend.TORCH
     if wanted not in RUNNABLE_BACKENDS:
         raise EvitError(
             f"this version of evit has no {wanted.value} runtime yet",
             hint="name a model or its weights and use --backend torch",
         )
-    if artifact is not None:
-        raise UsageError(f"'{model}' is a {artifact.value} artifact, which torch cannot run")
+    if kind is not None:
+        return _open_artifact(Path(model or ""), kind, wanted, precision, threads)
+    embedded = _embedded_artifact(model, backend, precision, size_hw) if weights is None else None
+    if embedded is not None:
+        return LitertSession(embedded, threads=threads)
+    if wanted is not Backend.TORCH:
+        raise UsageError(
+            f"{model or weights} has no {wanted.value} artifact that fits",
+            hint="name an artifact file, or use --backend torch",
+        )
     from evit_cli.runtime.torch_session import load_torch_session
 
     return load_torch_session(
@@ -90,3 +105,37 @@ def open_session(
         offline=offline,
         progress=progress,
     )
+
+
+def _open_artifact(
+    path: Path,
+    kind: Backend,
+    wanted: Backend,
+    precision: Precision | None,
+    threads: int | None,
+) -> Session:
+    """A session for an artifact file, which decides backend and precision itself."""
+    if wanted is not kind:
+        raise UsageError(f"'{path}' is a {kind.value} artifact, which {wanted.value} cannot run")
+    session = LitertSession(path, threads=threads)
+    if precision not in (None, session.precision):
+        raise UsageError(f"'{path}' is {session.precision.value}, not {precision}")
+    return session
+
+
+def _embedded_artifact(
+    model: str | None,
+    backend: Backend | None,
+    precision: Precision | None,
+    size_hw: ImageSize | None,
+) -> Path | None:
+    """The artifact of a model that travels with evit, where it is what was asked for."""
+    from evit_cli.weights.embedded import embedded_file
+
+    path = embedded_file(model or "", ".tflite")
+    if path is None or backend not in (None, Backend.TFLITE):
+        return None
+    own = read_description(path)
+    if precision not in (None, own.precision) or size_hw not in (None, own.size_hw):
+        return None
+    return path if backend is not None or litert_available() else None

@@ -27,6 +27,9 @@ from evit_cli.train.mix import mix_batch
 from evit_cli.train.task import Loss, Score
 from evit_cli.types import ImageSize, ModelInfo, Progress
 
+_SMALLEST = 1e-30
+"""Of a teacher's probabilities: the logarithm of 0 would make the loss NaN."""
+
 
 def augment_options(part: ClassifyPart) -> AugmentOptions:
     """The random changes that a recipe asks for."""
@@ -107,7 +110,8 @@ class ClassifyTask:
         mix = mix_batch(images, rng, mixup=self.part.mixup, cutmix=self.part.cutmix)
         tensors = {**batch.tensors, "targets": mix.targets(targets)}
         if "logits" in tensors:  # a teacher's answers to whole images mix as the labels do
-            tensors["logits"] = mix.targets(tensors["logits"].float().softmax(1)).log()
+            chances = mix.targets(tensors["logits"].float().softmax(1))
+            tensors["logits"] = chances.clamp(min=_SMALLEST).log()
         return mix.images, Batch(batch.requests, tensors)
 
     def loss(self, outputs: Any, batch: Batch, *, images: Tensor, average: Any) -> Loss:

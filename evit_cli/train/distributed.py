@@ -56,6 +56,12 @@ class Group:
         """Every `size`-th item, beginning at `rank`."""
         return list(items[self.rank :: self.size])
 
+    def align(self, model: nn.Module) -> None:
+        """Give all processes the running statistics of the first, whose weights are kept."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:
@@ -126,7 +132,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
         if not self.training or mean_seen is None or var_seen is None or seen is None:
             return super().forward(x)
         n = x.numel() / x.shape[1] * dist.get_world_size()
-        own = torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).float()
+        wide = x.float()  # sums of bfloat16 would be rounded to three digits
+        own = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
         sums: Tensor = _AllSum.apply(own)  # type: ignore[no-untyped-call]
         mean = sums[0] / n
         var = (sums[1] / n - mean.square()).clamp(min=0)

@@ -144,7 +144,8 @@ class Trainer:
             ) from error
         if snapshot.scaler:
             self.scaler.load_state_dict(snapshot.scaler)
-        self.step, self.best = snapshot.step, snapshot.best
+        # In another folder, the weights of the best value so far are not there to be kept.
+        self.step, self.best = snapshot.step, snapshot.best if self.folder.best.exists() else None
         self.history = list(snapshot.history)
 
     def run(self) -> TrainResult:
@@ -158,6 +159,8 @@ class Trainer:
         if self.group.first:
             text = dump_recipe(self.recipe)
             device = self.group.device.type
+            if self.step == 0:  # nobody shall go on from the run that this one replaces
+                self.folder.checkpoint.unlink(missing_ok=True)
             self.folder.begin(text, processes=self.group.size, device=device)
             self.folder.rewrite_log(self.history)
         stop = _Stop()
@@ -178,11 +181,12 @@ class Trainer:
     def _steps(self, stop: _Stop) -> None:
         network = self._forward_module()
         batches = self._batches()
+        self._catch_up()
         saved = time.monotonic()
         while self.step < self.steps:
             stopping = self._train_step(network, batches, stop)
             done = self.step == self.steps
-            if not stopping and (done or self.step % self.eval_every == 0):
+            if not stopping and self._due():
                 self._evaluate()
             minutes = (time.monotonic() - saved) / 60
             if stopping or done or self._agreed(minutes >= self.recipe.train.save_minutes):
@@ -190,6 +194,16 @@ class Trainer:
                 saved = time.monotonic()
             if stopping:
                 raise stop.wanted or KeyboardInterrupt
+
+    def _due(self) -> bool:
+        return self.step == self.steps or self.step % self.eval_every == 0
+
+    def _catch_up(self) -> None:
+        """Evaluate where a stop came between a step and its evaluation."""
+        seen = any("eval" in line and line["step"] == self.step for line in self.history)
+        if self.step and self._due() and not seen:
+            self._evaluate()
+            self.save()
 
     def _forward_module(self) -> nn.Module:
         network = self.group.wrap(self.task.network)
@@ -325,6 +339,7 @@ class Trainer:
     def _evaluate(self) -> None:
         started = time.monotonic()
         model = copy.deepcopy(self.task.model if self.average is None else self.average.model)
+        self.group.align(model)
         if self.recipe.train.bn_images:
             reestimate(model, self._bn_batches(), self.group)
         score = self.task.evaluate(model.eval(), self.group, NoProgress())

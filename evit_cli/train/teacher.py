@@ -112,7 +112,7 @@ def teacher_input(
     """A whole image at the teacher's size, whose sides its stride divides: nothing is padded."""
     image_hw = ImageSize(*image.shape[:2])
     if size_hw is None:
-        content = published_placement(dataset, image_hw, preprocess, None).content_hw
+        content = published_placement(dataset, image_hw, preprocess).content_hw
     else:
         content = place(image_hw, preprocess, size_hw=size_hw).content_hw
     stride = preprocess.stride
@@ -158,6 +158,7 @@ def cache_outputs(
         shards.prepare(_key(teacher, request), _write)
     group.wait()
     mine = group.share(shards.missing())
+    group.wait()  # before anybody writes: all must divide the same list
     progress = progress or NoProgress()
     progress.start(sum(len(indices) for indices in mine), "image")
     try:

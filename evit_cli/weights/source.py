@@ -12,6 +12,7 @@ from evit_cli.errors import EvitError, suggest
 from evit_cli.types import Progress
 from evit_cli.weights import hub
 from evit_cli.weights.catalog import CATALOG, CatalogEntry, entry_of_file, find_entry
+from evit_cli.weights.embedded import EMBEDDED, embedded_file
 from evit_cli.weights.hub import DEFAULT_REVISION, HubFile
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -71,6 +72,9 @@ def parse(text: str) -> Source:
     entry = find_entry(text)
     if entry is not None:
         return entry
+    embedded = embedded_file(text, ".safetensors")
+    if embedded is not None:
+        return embedded
     path = Path(os.path.expanduser(text))  # which, unlike Path's, knows no unknown users
     if text and _exists(path):
         return path
@@ -78,7 +82,9 @@ def parse(text: str) -> Source:
         raise EvitError(f"'{text}' is not an address evit reads", hint=_FORM)
     if path.suffix.lower() in WEIGHT_SUFFIXES or any(sep in text for sep in "/\\"):
         raise EvitError(f"there is no file or folder '{text}'", hint="check the path")
-    raise EvitError(f"there is no model or file '{text}'", hint=suggest(text, CATALOG))
+    raise EvitError(
+        f"there is no model or file '{text}'", hint=suggest(text, [*CATALOG, *EMBEDDED])
+    )
 
 
 def _exists(path: Path) -> bool:

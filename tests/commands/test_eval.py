@@ -130,7 +130,7 @@ def test_published_input_sizes(
     dataset: str, image_hw: tuple[int, int], input_hw: tuple[int, int]
 ) -> None:
     preprocess = Preprocess(ImageSize(512, 512))
-    placement = published_placement(dataset, ImageSize(*image_hw), preprocess, None)
+    placement = published_placement(dataset, ImageSize(*image_hw), preprocess)
     assert placement.content_hw == placement.canvas_hw == input_hw
 
 

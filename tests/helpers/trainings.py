@@ -161,7 +161,9 @@ def write_model(
     return path
 
 
-def arguments(recipe: Path, data: Path, out: Path, *more: object, command: str = "train") -> list[str]:
+def arguments(
+    recipe: Path, data: Path, out: Path, *more: object, command: str = "train"
+) -> list[str]:
     """Arguments of `evit train`."""
     common = [command, recipe, "--data", data, "--out", out, "--threads", 1]
     return [str(argument) for argument in (*common, *more)]

@@ -1,0 +1,1 @@
+"""From a model to files that other runtimes run."""
