@@ -23,6 +23,8 @@ from evit_cli.commands.options import (
     examples,
     open_model,
     parse_size,
+    processes,
+    speaks,
 )
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.types import Task
@@ -36,6 +38,7 @@ _EXAMPLES = examples(
     "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/",
     "evit eval --weights mine.safetensors --dataset folders --data val/ --out result/",
     "evit eval --model cls-b1-r224 --dataset imagenet --data imagenet/ --json",
+    "torchrun --nproc-per-node 8 -m evit_cli eval -m seg-l2-ade20k --dataset ade20k --data ade/",
 )
 
 
@@ -113,15 +116,18 @@ def evaluate(
             f"{dataset} has {found.num_classes} classes, and the model's give {count}",
             hint="translate them with --map FILE",
         )
-    score = evaluate_segmentation(
-        segmenter,
-        found,
-        table=translation.table,
-        classes=translation.classes,
-        max_images=max_images,
-        progress=progress_for(sink),
-    )
-    _render(sink, score, session, out)
+    with processes() as group:
+        score = evaluate_segmentation(
+            segmenter,
+            found,
+            table=translation.table,
+            classes=translation.classes,
+            max_images=max_images,
+            group=group,
+            progress=progress_for(sink) if speaks(group) else None,
+        )
+    if speaks(group):
+        _render(sink, score, session, out)
 
 
 def _classification(
@@ -135,9 +141,16 @@ def _classification(
     if dataset not in ("imagenet", "imagefolder"):
         raise UsageError(f"{session.info.name} classifies, and {dataset} is not for that")
     found = imagenet(data) if dataset == "imagenet" else image_folder(data)
-    score = evaluate_classification(
-        ImageClassifier(session), found, max_images=max_images, progress=progress_for(sink)
-    )
+    with processes() as group:
+        score = evaluate_classification(
+            ImageClassifier(session),
+            found,
+            max_images=max_images,
+            group=group,
+            progress=progress_for(sink) if speaks(group) else None,
+        )
+    if not speaks(group):
+        return
     sink.json({"model": session.info.name, **asdict(score)})
     sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
     sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")

@@ -14,8 +14,9 @@ from evit_cli.types import Task
 from evit_cli.ui.download import download_progress
 from evit_cli.ui.sink import Sink
 from evit_cli.weights.catalog import CATALOG, PUBLISHED, CatalogEntry, get_entry
+from evit_cli.weights.embedded import EMBEDDED, EmbeddedModel
 
-app = typer.Typer(help="Published models: list, inspect, fetch.", no_args_is_help=True)
+app = typer.Typer(help="Models: list, inspect, fetch.", no_args_is_help=True)
 
 
 def _size(entry: CatalogEntry) -> str:
@@ -32,6 +33,12 @@ def _document(entry: CatalogEntry) -> dict[str, Any]:
     return asdict(entry) | local
 
 
+def _embedded_document(model: EmbeddedModel) -> dict[str, Any]:
+    files = {"weights": model.weights, "artifact": model.artifact, "card": model.card}
+    plain = asdict(model) | {"task": model.task.value, "cached": True}
+    return plain | {name: str(path) for name, path in files.items()}
+
+
 @app.command(
     "ls",
     epilog=examples(
@@ -45,7 +52,9 @@ def list_models(
     quiet: Quiet = False,
     offline: Offline = False,
 ) -> None:
-    """List the published models: their cost, their accuracy, and whether they are on this machine.
+    """List the models: their cost, their accuracy, and whether they are on this machine.
+
+    Those that travel with evit come first.
 
     Listing makes no request, with or without --offline.
     """
@@ -53,16 +62,21 @@ def list_models(
 
     sink = Sink(json_output=json, quiet=quiet)
     entries = [e for e in (CATALOG if timm else PUBLISHED).values() if task in (None, e.task)]
-    sink.json([_document(entry) for entry in entries])
+    own = [model for model in EMBEDDED.values() if task in (None, model.task)]
+    sink.json([*(_embedded_document(m) for m in own), *(_document(entry) for entry in entries)])
     if json:
         return
     columns = ("name", "task", "params", "MACs", "metric", "size", "cached")
     rows = []
+    for model in own:
+        cells = (model.name, model.task.value, f"{model.params / 1e6:.1f}M", model.macs)
+        size = f"{model.weights.stat().st_size / 1e6:.1f} MB"
+        rows.append(dict(zip(columns, (*cells, model.metric, size, "with evit"), strict=True)))
     for entry in entries:
         cells = (entry.name, entry.task.value, f"{entry.params / 1e6:.1f}M", entry.macs)
         here = "yes" if find_local(entry) else "no"
         rows.append(dict(zip(columns, (*cells, entry.metric, _size(entry), here), strict=True)))
-    sink.table(columns, rows, "Published models")
+    sink.table(columns, rows, "Models")
 
 
 @app.command(
@@ -77,6 +91,12 @@ def show_model(
 ) -> None:
     """Show all that is known about one model. No request is made."""
     sink = Sink(json_output=json, quiet=quiet)
+    if name in EMBEDDED:
+        own = _embedded_document(EMBEDDED[name])
+        sink.json(own)
+        for key, value in own.items():
+            sink.line(f"{key}\t{value}")
+        return
     entry = get_entry(name)
     document = _document(entry)
     sink.json(document)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +16,7 @@ from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
     from evit_cli.runtime.session import Session
+    from evit_cli.train.distributed import Group
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Data only, no talk.")]
@@ -96,3 +100,23 @@ def split_list(text: str | None) -> list[str]:
 def examples(*lines: str) -> str:
     """The epilog of a command's help: real examples, one a line."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@contextmanager
+def processes() -> Iterator[Group | None]:
+    """The processes that torchrun started, None without it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield None
+        return
+    from evit_cli.train.distributed import join
+
+    group = join()
+    try:
+        yield group
+    finally:
+        group.leave()
+
+
+def speaks(group: Group | None) -> bool:
+    """Whether this process is the one that shows the result."""
+    return group is None or group.first

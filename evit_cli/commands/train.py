@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,9 +60,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model by a recipe; alone, or as torchrun's processes on any number of machines."""
-    changes = list(overrides or [])
-    if data is not None:
-        changes.append(_path_override("data.dir", data))
+    changes = _changes(overrides, data)
     sink = Sink(json_output=json_output, quiet=quiet)
     found = _load(recipe, changes)
     if found.distill is not None:
@@ -92,13 +91,11 @@ def distill(
     quiet: Quiet = False,
 ) -> None:
     """Train a model to answer as a teacher does, beside or without labels."""
-    changes = list(overrides or [])
-    if data is not None:
-        changes.append(_path_override("data.dir", data))
+    changes = _changes(overrides, data)
     if teacher is not None:
-        changes.append(_override("distill.teacher", teacher))
+        changes.append(f"distill.teacher={json.dumps(teacher)}")
     if extra:
-        changes.append(f"distill.extra={_yaml(extra)}")
+        changes.append(f"distill.extra={json.dumps(extra)}")
     sink = Sink(json_output=json_output, quiet=quiet)
     found = _load(recipe, changes)
     if found.distill is None or found.distill.teacher is None:
@@ -106,18 +103,10 @@ def distill(
     _run(sink, found, out, resume=resume, force=force, offline=offline, threads=threads)
 
 
-def _yaml(value: object) -> str:
-    import json
-
-    return json.dumps(value)  # JSON is YAML
-
-
-def _override(key: str, value: str) -> str:
-    return f"{key}={_yaml(value)}"
-
-
-def _path_override(key: str, path: Path) -> str:
-    return _override(key, str(path.expanduser()))
+def _changes(overrides: list[str] | None, data: Path | None) -> list[str]:
+    """What the options change in the recipe; JSON is YAML."""
+    folder = [] if data is None else [f"data.dir={json.dumps(str(data.expanduser()))}"]
+    return [*(overrides or []), *folder]
 
 
 def _load(name: str, changes: list[str]) -> Recipe:

@@ -130,11 +130,11 @@ def _embedded_artifact(
     size_hw: ImageSize | None,
 ) -> Path | None:
     """The artifact of a model that travels with evit, where it is what was asked for."""
-    from evit_cli.weights.embedded import embedded_file
+    from evit_cli.weights.embedded import EMBEDDED
 
-    path = embedded_file(model or "", ".tflite")
-    if path is None or backend not in (None, Backend.TFLITE):
+    if model not in EMBEDDED or backend not in (None, Backend.TFLITE):
         return None
+    path = EMBEDDED[model].artifact
     own = read_description(path)
     if precision not in (None, own.precision) or size_hw not in (None, own.size_hw):
         return None

@@ -7,22 +7,64 @@ NAME.md             the model card: data, licence, recipe, metric, command
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import evit_cli
-
-EMBEDDED = ("seg-b0-street",)
-"""Their names."""
+from evit_cli.types import Task
 
 
-def embedded_file(name: str, suffix: str) -> Path | None:
-    """The file of an embedded model, None if there is no such model or file.
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """What is known of a model that travels with evit.
 
-    Args:
-        name: of the model.
-        suffix: ".safetensors", ".tflite" or ".md".
+    Attributes:
+        name: what a user types.
+        task: what it does.
+        params: number of parameters.
+        macs: multiply-accumulates with the input size they hold for.
+        metric: measured, with its data.
+        licence: SPDX identifier of the data it was trained on, which limits its use.
     """
-    if name not in EMBEDDED:
-        return None
-    path = Path(evit_cli.__file__).parent / "assets" / "models" / f"{name}{suffix}"
-    return path if path.is_file() else None
+
+    name: str
+    task: Task
+    params: int
+    macs: str
+    metric: str
+    licence: str
+
+    @property
+    def weights(self) -> Path:
+        """The .safetensors file."""
+        return _folder() / f"{self.name}.safetensors"
+
+    @property
+    def artifact(self) -> Path:
+        """The .tflite file."""
+        return _folder() / f"{self.name}.tflite"
+
+    @property
+    def card(self) -> Path:
+        """The model card."""
+        return _folder() / f"{self.name}.md"
+
+
+def _folder() -> Path:
+    return Path(evit_cli.__file__).parent / "assets" / "models"
+
+
+EMBEDDED: dict[str, EmbeddedModel] = {
+    model.name: model
+    for model in (
+        EmbeddedModel(
+            name="seg-b0-street",
+            task=Task.SEGMENT,
+            params=704_635,
+            macs="1.11G @544x960",
+            metric="mIoU ? (CamVid val)",
+            licence="CC-BY-NC-SA-3.0",
+        ),
+    )
+}
+"""By name."""

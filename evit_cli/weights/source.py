@@ -12,7 +12,7 @@ from evit_cli.errors import EvitError, suggest
 from evit_cli.types import Progress
 from evit_cli.weights import hub
 from evit_cli.weights.catalog import CATALOG, CatalogEntry, entry_of_file, find_entry
-from evit_cli.weights.embedded import EMBEDDED, embedded_file
+from evit_cli.weights.embedded import EMBEDDED
 from evit_cli.weights.hub import DEFAULT_REVISION, HubFile
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -72,9 +72,8 @@ def parse(text: str) -> Source:
     entry = find_entry(text)
     if entry is not None:
         return entry
-    embedded = embedded_file(text, ".safetensors")
-    if embedded is not None:
-        return embedded
+    if text in EMBEDDED:
+        return EMBEDDED[text].weights
     path = Path(os.path.expanduser(text))  # which, unlike Path's, knows no unknown users
     if text and _exists(path):
         return path

@@ -220,11 +220,17 @@ def test_starting_again_by_force_forgets_the_old_run(
     assert not (out / "last.ckpt").exists()
 
 
-def test_going_on_from_a_file_in_another_folder(tmp_path: Path) -> None:
+def test_going_on_from_a_file_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, the best weights so far are missing, so the next ones are the best."""
     data = write_segments(tmp_path / "data")
-    recipe = write_recipe(tmp_path / "r.yaml", changed(SEGMENT, EVERY_STEP))
-    assert run_here(recipe, data, tmp_path / "old").exit_code == 0
+    recipe = write_recipe(tmp_path / "r.yaml", changed(SEGMENT, {"train.eval_epochs": 0.1}))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        assert run_here(recipe, data, tmp_path / "old").exit_code == 143
     file = tmp_path / "old" / "last.ckpt"
     result = run_here(recipe, data, tmp_path / "new", "--resume", file)
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.splitlines()[-1]).is_file()
+    assert [line["step"] for line in evaluations(tmp_path / "new")] == [1, 2, 3, 4]
