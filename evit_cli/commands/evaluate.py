@@ -10,8 +10,10 @@ import typer
 
 from evit_cli.commands.options import (
     BackendName,
+    ClassMap,
     Force,
     Json,
+    MaxImages,
     Model,
     Offline,
     Out,
@@ -19,6 +21,8 @@ from evit_cli.commands.options import (
     Quiet,
     Size,
     Threads,
+    ValShare,
+    Void,
     Weights,
     examples,
     open_model,
@@ -31,6 +35,7 @@ from evit_cli.types import Task
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
+    from evit_cli.data.sample import Examples
     from evit_cli.inference.evaluate import SegmentationScore
     from evit_cli.runtime.session import Session
 
@@ -46,7 +51,8 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Option(
-            "--dataset", help="cityscapes, ade20k, camvid, folders; imagenet or imagefolder."
+            "--dataset",
+            help="A set by name, as in recipes: cityscapes, camvid, folders, imagenet, ...",
         ),
     ],
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the set lies.")],
@@ -55,15 +61,10 @@ def evaluate(
     backend: BackendName = None,
     precision: PrecisionName = None,
     size: Size = None,
-    class_map: Annotated[
-        Path | None, typer.Option("--map", metavar="FILE", help="JSON: the set's class per class.")
-    ] = None,
-    void: Annotated[
-        int | None, typer.Option("--void", help="Label that does not count (folders); default 255.")
-    ] = None,
-    max_images: Annotated[
-        int | None, typer.Option("--max-images", min=1, help="Use only N images.")
-    ] = None,
+    class_map: ClassMap = None,
+    void: Void = None,
+    max_images: MaxImages = None,
+    val_share: ValShare = None,
     out: Out = None,
     force: Force = False,
     offline: Offline = False,
@@ -74,6 +75,7 @@ def evaluate(
     """Measure a model: mean IoU with a table per class, or top-1 and top-5 accuracy."""
     sink = Sink(json_output=json_output, quiet=quiet)
     size_hw = parse_size(size)
+    from evit_cli.data.open import open_examples
     from evit_cli.media.outputs import check_folder
 
     if model is None and weights is None:
@@ -94,12 +96,12 @@ def evaluate(
         given = {"--size": size, "--map": class_map, "--void": void, "--out": out}
         for option in (name for name, value in given.items() if value is not None):
             raise UsageError(f"{option} is for segmentation, and {session.info.name} classifies")
-        _classification(sink, session, dataset, data, max_images)
+        found = open_examples(dataset, data, "val", val_share=val_share)
+        _classification(sink, session, found, max_images)
         return
-    if void is not None and dataset != "folders":
+    if void is not None and dataset not in ("folders", "shards"):
         raise UsageError(f"--void is for --dataset folders; {dataset} has its own void label")
 
-    from evit_cli.data.segmentation import open_segmentation_set
     from evit_cli.inference.evaluate import evaluate_segmentation
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.models.class_maps import choose_translation
@@ -108,12 +110,11 @@ def evaluate(
     segmenter = Segmenter(session, size_hw=size_hw)
     translation = choose_translation(class_map, segmenter.classes, dataset)
     count = len(translation.classes)
-    found = open_segmentation_set(
-        dataset, data, num_classes=count, void=255 if void is None else void
-    )
-    if found.num_classes != count:
+    void = 255 if void is None else void
+    found = open_examples(dataset, data, "val", void=void, val_share=val_share, num_classes=count)
+    if len(found.classes) != count:
         raise EvitError(
-            f"{dataset} has {found.num_classes} classes, and the model's give {count}",
+            f"{dataset} has {len(found.classes)} classes, and the model's give {count}",
             hint="translate them with --map FILE",
         )
     with processes() as group:
@@ -130,17 +131,11 @@ def evaluate(
         _render(sink, score, session, out)
 
 
-def _classification(
-    sink: Sink, session: Session, dataset: str, data: Path, max_images: int | None
-) -> None:
-    from evit_cli.data.imagefolder import image_folder, imagenet
+def _classification(sink: Sink, session: Session, found: Examples, max_images: int | None) -> None:
     from evit_cli.inference.classifier import ImageClassifier
     from evit_cli.inference.evaluate import evaluate_classification
     from evit_cli.ui.progress import progress_for
 
-    if dataset not in ("imagenet", "imagefolder"):
-        raise UsageError(f"{session.info.name} classifies, and {dataset} is not for that")
-    found = imagenet(data) if dataset == "imagenet" else image_folder(data)
     with processes() as group:
         score = evaluate_classification(
             ImageClassifier(session),

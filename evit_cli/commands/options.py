@@ -50,6 +50,22 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, max=512, metavar="N", help="CPU threads for the model."),
 ]
+ClassMap = Annotated[
+    Path | None, typer.Option("--map", metavar="FILE", help="JSON: the set's class per class.")
+]
+Void = Annotated[
+    int | None, typer.Option("--void", help="Label that does not count (folders); default 255.")
+]
+MaxImages = Annotated[int | None, typer.Option("--max-images", min=1, help="Use only N images.")]
+ValShare = Annotated[
+    float | None,
+    typer.Option(
+        "--val-share",
+        min=0.001,
+        max=0.999,
+        help="Measure on the share that training held out of a set without a val part.",
+    ),
+]
 
 
 def parse_size(text: str | None) -> ImageSize | None:

@@ -137,7 +137,9 @@ def _run(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / recipe.name
     request = TrainRequest(recipe, folder, resume=resume, force=force, offline=offline)
-    _render(sink, recipe, train(request, progress_for(sink)))
+    result = train(request, progress_for(sink))
+    if result.first:
+        _render(sink, recipe, result)
 
 
 def _render(sink: Sink, recipe: Recipe, result: TrainResult) -> None:

@@ -244,6 +244,8 @@ class DistillPart(Strict):
         temperature: of both softmaxes.
         features: weight of the distance between the two models' normalised features.
         feature_levels: which strides are compared.
+        blocks: weight of block-wise distillation, where each stage learns from the teacher's
+            features; the teacher has the student's widths, and `features` is not used.
         labels: weight of the ordinary loss on labelled images.
         extra: unlabelled images, folders and videos that the teacher labels.
         extra_every: every so many frames of a video.
@@ -257,9 +259,16 @@ class DistillPart(Strict):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     features: Amount = 0.0
     feature_levels: tuple[Literal[4, 8, 16, 32], ...] = (8, 16, 32)
+    blocks: Amount = 0.0
     labels: Amount = 1.0
     extra: tuple[str, ...] = ()
     extra_every: Positive = 1
+
+    @model_validator(mode="after")
+    def _blocks_online(self) -> DistillPart:
+        if self.blocks and self.view == "cached":
+            raise ValueError("block-wise distillation asks the teacher online: view: online")
+        return self
 
 
 class Expected(Strict):

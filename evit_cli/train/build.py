@@ -15,6 +15,7 @@ from evit_cli.data.sample import Examples
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.models.classes import class_set, spread_colors
 from evit_cli.models.variants import Variant, get_variant
+from evit_cli.train.blockwise import BlockwiseSegmentTask
 from evit_cli.train.classify_task import ClassifyTask
 from evit_cli.train.distill import DistilledClassifyTask, DistilledSegmentTask, Lessons
 from evit_cli.train.distributed import Group
@@ -112,6 +113,8 @@ def _distilled(
     if part is None or parts.info.classes is None:
         raise ValueError("a distillation needs a section 'distill' and classes")
     classifies = parts.recipe.task is Task.CLASSIFY
+    if classifies and part.blocks:
+        raise EvitError("block-wise distillation is for segmentation", hint="set distill.blocks=0")
     if classifies and part.features and part.view == "cached":
         raise EvitError(
             "a classifier's features cannot be learnt from a cache of whole images",
@@ -134,7 +137,9 @@ def _distilled(
         names += [extra.where(i) for i in range(len(extra))]
         request = CacheRequest(read, names, labelled.name, part)
         cached = cache_outputs(teacher, request, cache / "outputs", group=group, progress=progress)
-    kind = DistilledClassifyTask if classifies else DistilledSegmentTask
+    kind: type[DistilledClassifyTask] | type[DistilledSegmentTask] = DistilledClassifyTask
+    if not classifies:
+        kind = BlockwiseSegmentTask if part.blocks else DistilledSegmentTask
     task = parts.task(kind)
     if not isinstance(task, DistilledClassifyTask | DistilledSegmentTask):
         raise ValueError(f"{type(task).__name__} does not learn from a teacher")

@@ -54,13 +54,21 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         with atomic_file(path) as file:
             torch.save({"format": FORMAT, **vars(snapshot)}, file)
     except (EvitError, RuntimeError) as error:
-        # torch's zip writer turns a failed write into a RuntimeError of its own.
-        reason = str(error.__cause__ or error).partition("\n")[0]
+        reason = _reason(error)
         kept = "; the previous checkpoint is untouched" if path.exists() else ""
         raise EvitError(
             f"cannot write the checkpoint {path} at step {snapshot.step}: {reason.lower()}{kept}",
             hint="free some space, then continue with --resume auto",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The system's words; torch's zip writer makes a RuntimeError of its own of a failed write."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, OSError):
+        inner = inner.__cause__ or inner.__context__
+    words = None if inner is None else inner.strerror
+    return words or str(error).partition("\n")[0]
 
 
 def load_snapshot(path: Path) -> Snapshot:

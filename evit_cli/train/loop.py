@@ -65,6 +65,7 @@ class TrainResult:
         best: the best value, in [0, 1].
         weights: the file that holds the weights of the best value.
         seconds: wall time of this process.
+        first: whether this process is the one that talks.
     """
 
     steps: int
@@ -72,6 +73,7 @@ class TrainResult:
     best: float
     weights: Path
     seconds: float
+    first: bool = True
 
 
 class Trainer:
@@ -176,6 +178,7 @@ class Trainer:
             best=math.nan if self.best is None else self.best,
             weights=self.folder.best,
             seconds=time.monotonic() - started,
+            first=self.group.first,
         )
 
     def _steps(self, stop: _Stop) -> None:

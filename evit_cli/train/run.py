@@ -66,14 +66,14 @@ def _train(
     group: Group,
     progress: Progress | None,
 ) -> TrainResult:
+    shown = progress if group.first else None
     task = build_task(
         request.recipe,
         group=group,
         cache=folder.root / "teacher",
         offline=request.offline,
-        progress=progress,
+        progress=shown,
     )
-    shown = progress if group.first else None
     trainer = Trainer(request.recipe, task, folder, group=group, progress=shown)
     if snapshot is not None:
         trainer.resume(snapshot)

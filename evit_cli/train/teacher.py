@@ -56,10 +56,18 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, images: Tensor, levels: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
         """Normalised RGB (B, 3, H, W) -> logits over the student's classes, features by name."""
-        features = self.model.backbone(images)  # type: ignore[operator]
-        logits = self.model.predict(features)  # type: ignore[operator]
+        features = self.features(images)
         named = {feature_name(s): features[level_index(s)].float() for s in levels}
-        return self._translated(logits.float()), named
+        return self.logits(features), named
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Normalised RGB -> the backbone's features, finest first."""
+        return self.model.backbone(images)  # type: ignore[operator, no-any-return]
+
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """The backbone's features -> logits over the student's classes."""
+        logits: Tensor = self.model.predict(features)  # type: ignore[operator]
+        return self._translated(logits.float())
 
     def _translated(self, logits: Tensor) -> Tensor:
         """The logit of a class is that of the sum of its members' probabilities."""

@@ -15,7 +15,8 @@ from evit_cli.ui.sink import Sink
 from tests.helpers.cli import evit
 
 COMMANDS = [
-    "segment", "classify", "eval", "doctor", "models ls", "models show", "models pull",
+    "segment", "classify", "eval", "train", "distill", "doctor",
+    "models ls", "models show", "models pull",
     "devices ls", "devices show", "recipes ls", "recipes show", "recipes copy",
 ]  # fmt: skip
 

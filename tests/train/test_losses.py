@@ -24,7 +24,9 @@ from evit_cli.train.mix import mix_batch
 CLASSES = 5
 
 
-def pixels(seed: int, size: tuple[int, int, int] = (4, 12, 10)) -> tuple[torch.Tensor, torch.Tensor]:
+def pixels(
+    seed: int, size: tuple[int, int, int] = (4, 12, 10)
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, and labels of which a sixth is void."""
     generator = torch.Generator().manual_seed(seed)
     batch, height, width = size

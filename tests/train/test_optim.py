@@ -76,13 +76,17 @@ def test_learning_rates_are_set_for_every_group() -> None:
     optimizer = build_optimizer(model, PART)
     assert (optimizer.defaults["betas"], optimizer.defaults["eps"]) == ((0.8, 0.9), 1e-6)
     assert set_lr(optimizer, 0.5) == pytest.approx(1e-3)
-    assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 1.25e-4}
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-3, 2.5e-4}
     assert set_lr(optimizer, 1.0) == pytest.approx(2e-3)
 
 
 def gradients() -> list[nn.Parameter]:
     """Two parameters with gradients (3, 0) and (-4), and one without."""
-    chosen = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.ones(1))]
+    chosen = [
+        nn.Parameter(torch.zeros(2)),
+        nn.Parameter(torch.zeros(1)),
+        nn.Parameter(torch.ones(1)),
+    ]
     chosen[0].grad, chosen[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([-4.0])
     return chosen
 
@@ -185,7 +189,7 @@ def test_drop_path_keeps_the_mean() -> None:
     block.drop_path = 0.3
     torch.manual_seed(0)
     out = block.train()(torch.zeros(20000, 1, 1, 1)).flatten()
-    assert set(out.unique().tolist()) == pytest.approx({0.0, 1 / 0.7})
+    assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     assert float(out.mean()) == pytest.approx(1, abs=0.02)
     assert (block.eval()(torch.zeros(100, 1, 1, 1)) == 1).all()
 
@@ -227,7 +231,7 @@ def test_silent_branches_at_the_start(name: str) -> None:
             assert bool((norms[-1].weight == 0).all()) is silent
         if name == "cls-b0":
             convs = [m for m in model.modules() if isinstance(m, ConvNorm)]
-            spread = torch.cat([m.conv.weight.flatten() for m in convs])
+            spread = torch.cat([m.conv.weight.detach().flatten() for m in convs])
             assert float(spread.std()) == pytest.approx(0.02, rel=0.05)
             assert float(spread.abs().max()) <= 2.0
 
