@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.evit-ready
-WEIGHTS ?=
 SOURCE ?=
 OUT ?= evit-out
 
@@ -17,10 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  --constraint constraints.txt --editable '.[torch,dev]'
 	touch $(STAMP)
 
-# WEIGHTS=FILE names a seg-b0-cityscapes checkpoint; without it the hub is asked by name.
 # SOURCE=ANYTHING that `evit segment` reads; without it a clip is drawn.
 demo: setup
-	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)' --weights '$(WEIGHTS)'
+	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)'
 
 test: setup lint
 	$(BIN)/python -m pytest -n auto
@@ -33,6 +31,7 @@ lint: setup
 bench: setup
 	$(BIN)/python -m benchmarks.frame_cost
 	$(BIN)/python -m benchmarks.model_forms
+	$(BIN)/python -m benchmarks.train_speed
 
 clean:
 	rm -rf $(VENV) evit-out dist

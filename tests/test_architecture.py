@@ -24,7 +24,9 @@ ALLOWED: dict[str, set[str]] = {
     "weights": {"models.variants", "models.classes"},
     "runtime": set(),
     "inference": {"runtime", "media", "data", "metrics"},
-    "export": {"models", "runtime", "data", "metrics", "inference.preprocess", "config"},
+    "export": {
+        "models", "runtime", "data", "metrics", "inference.preprocess", "config", "weights"
+    },
     "bench": {"runtime", "inference", "config", "metrics"},
     # Validation is `evit eval` itself, over the model in training.
     "train": {

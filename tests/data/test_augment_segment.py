@@ -27,7 +27,7 @@ STRIDE = 8
 
 
 def coordinates(size_hw: ImageSize = IMAGE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image whose red is x and green is y, labels = 200 y + min(x, 199), and x, y at stride 8."""
+    """An image whose red is x and green is y, labels = 200 y + x (to 199), x and y at stride 8."""
     y, x = np.mgrid[: size_hw.height, : size_hw.width]
     image = np.stack([x, y, np.zeros_like(x)], 2).astype(np.uint8)
     labels = (y * 200 + np.minimum(x, 199)).astype(np.int16)

@@ -133,7 +133,7 @@ def write_classes(root: Path, train: int = 8, val: int = 4, classes: int = 2) ->
 
 
 def write_model(
-    path: Path, variant: str, classes: int | str, *, seed: int = 0, eval_size: int = 32
+    path: Path, variant: str, classes: int | str, *, seed: int = 0, sharp: float = 1.0
 ) -> Path:
     """A weights file of a model with random weights, such as a teacher.
 
@@ -142,7 +142,7 @@ def write_model(
         variant: its name.
         classes: how many, or the data set that has them.
         seed: of the weights.
-        eval_size: side of its input.
+        sharp: factor on the logits.
     """
     names = numbered_classes(classes) if isinstance(classes, int) else class_set(classes)
     chosen = get_variant(variant, num_classes=len(names))
@@ -153,7 +153,10 @@ def write_model(
         for norm in model.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
                 norm.running_var.fill_(0.01)  # as far as such weights spread: answers differ
-    size = ImageSize(eval_size, eval_size)
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        with torch.no_grad():
+            matrices[-1].mul_(sharp)  # the last layer
+    size = ImageSize(32, 32)
     task = Task.CLASSIFY if variant.startswith("cls") else Task.SEGMENT
     info = ModelInfo(path.stem, task, Preprocess(size), classes=names)
     path.parent.mkdir(parents=True, exist_ok=True)

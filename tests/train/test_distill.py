@@ -107,6 +107,20 @@ def test_classification(tmp_path: Path, classifier: Path, view: str) -> None:
     assert bool(shards_of(tmp_path / "out")) is (view == "cached")
 
 
+def test_a_classifier_that_is_very_sure_makes_no_nan(tmp_path: Path) -> None:
+    """Its smallest probabilities are 0 in float32, and the loss takes their logarithm."""
+    sure = write_model(tmp_path / "c.safetensors", "cls-b0", 2, sharp=1e6)
+    data = write_classes(tmp_path / "data")
+    recipe = write_recipe(tmp_path / "r.yaml", changed(CLS, {"classify.mixup": 0.4}))
+    result = distill(recipe, data, tmp_path / "out", sure)
+    assert result.exit_code == 0, result.output
+    from safetensors import safe_open
+
+    shard = tmp_path / "out" / "teacher" / "outputs" / "00000.safetensors"
+    with safe_open(shard, framework="np") as file:
+        assert float(np.ptp(file.get_tensor("0.logits").astype(np.float32))) > 110
+
+
 def test_segmentation_online(tmp_path: Path, teacher: Path) -> None:
     data = write_segments(tmp_path / "data")
     recipe = write_recipe(tmp_path / "r.yaml", changed(SEG, {"distill.view": "online"}))

@@ -58,6 +58,7 @@ def test_synchronised_norms_are_those_of_the_whole_batch(tmp_path: Path) -> None
             assert torch.allclose(f[name].float(), expected.float(), atol=1e-4), name
     evaluated = model.eval()(x.detach())
     assert torch.allclose(torch.cat([f["evaluated"] for f in found]), evaluated, atol=1e-4)
+    assert [f["aligned"].tolist() for f in found] == [[5.0] * 4] * 2
     assert [f["shares"].tolist() for f in found] == [[0, 2, 4], [1, 3]]
     assert [f["sum"].item() for f in found] == [3.0, 3.0]
 

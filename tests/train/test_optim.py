@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -209,7 +210,7 @@ def test_drop_path_rates_rise_linearly() -> None:
     model = build_model(get_variant("cls-b0", num_classes=2))
     set_drop_path(model, ModelPart(variant="cls-b0", drop_path=0.4), 0.5)
     rates = [block.drop_path for block in residuals(model)]
-    steps = [b - a for a, b in zip(rates, rates[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(rates)]
     assert (rates[0], rates[-1]) == (0.0, pytest.approx(0.2))
     assert steps == pytest.approx([0.2 / (len(rates) - 1)] * len(steps))
     x = torch.randn(2, 3, 32, 32)

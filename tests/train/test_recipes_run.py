@@ -27,7 +27,7 @@ from tests.helpers.trainings import write_classes, write_model, write_segments
 PINNED = Path(__file__).with_name("pinned_losses.json")
 WRITING = bool(os.environ.get("EVIT_PIN_LOSSES"))
 SIDE = 64
-BIG = ("b2", "b3", "l1", "l2", "l3")
+BIG = ("imagenet-b1", "b2", "b3", "l1", "l2", "l3")
 
 
 def write_imagenet(root: Path) -> None:

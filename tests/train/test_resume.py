@@ -103,7 +103,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, loss: int, *signals: int) -> None:
         monkeypatch.setattr(kind, "loss", counted)
 
 
-@pytest.mark.parametrize("step", [2, 3, 6])
+@pytest.mark.parametrize("step", [2, pytest.param(3, marks=pytest.mark.slow), 6])
 def test_stopped_by_a_signal_and_resumed(
     training: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:

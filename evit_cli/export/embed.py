@@ -1,0 +1,56 @@
+"""Puts a trained model into the package: `python -m evit_cli.export.embed WEIGHTS NAME HxW`.
+
+Writes `assets/models/NAME.safetensors`, `.tflite` and `.json`; the model card `NAME.md` and the
+line in `weights/embedded.py` are written by hand, with what was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from evit_cli.errors import EvitError, UsageError
+from evit_cli.export.litert import export_litert
+from evit_cli.types import ImageSize
+from evit_cli.weights.embedded import EMBEDDED
+from evit_cli.weights.load import load_model
+
+
+def embed(weights: Path, name: str, size_hw: ImageSize) -> float:
+    """Copy the weights and export the artifact; returns the artifact's difference from PyTorch.
+
+    Raises:
+        UsageError: no embedded model has that name, or the weights have another.
+        EvitError: the artifact differs from the weights.
+    """
+    if name not in EMBEDDED:
+        raise UsageError(f"weights/embedded.py knows no model '{name}'")
+    loaded = load_model(weights=weights)
+    if loaded.info.name != name:
+        raise UsageError(f"{weights} is {loaded.info.name}, not {name}")
+    target = EMBEDDED[name]
+    difference = export_litert(loaded.model, loaded.info, target.artifact, size_hw=size_hw)
+    shutil.copyfile(weights, target.weights)
+    return difference
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("size", type=ImageSize.parse)
+    options = parser.parse_args()
+    try:
+        difference = embed(options.weights, options.name, options.size)
+    except EvitError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    sys.stdout.write(f"largest difference from PyTorch: {difference:.1e} deviations\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
