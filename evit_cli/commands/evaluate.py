@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from evit_cli.runtime.session import Session
 
 _EXAMPLES = examples(
-    "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/",
+    "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/ --json",
     "evit eval --weights mine.safetensors --dataset folders --data val/ --out result/",
-    "evit eval --model cls-b1-r224 --dataset imagenet --data imagenet/ --json",
     "torchrun --nproc-per-node 8 -m evit_cli eval -m seg-l2-ade20k --dataset ade20k --data ade/",
 )
 
@@ -94,8 +93,8 @@ def evaluate(
     )
     if session.info.task is Task.CLASSIFY:
         given = {"--size": size, "--map": class_map, "--void": void, "--out": out}
-        for option in (name for name, value in given.items() if value is not None):
-            raise UsageError(f"{option} is for segmentation, and {session.info.name} classifies")
+        for name in (name for name, value in given.items() if value is not None):
+            raise UsageError(f"{name} is for segmentation, and {session.info.name} classifies")
         found = open_examples(dataset, data, "val", val_share=val_share)
         _classification(sink, session, found, max_images)
         return
@@ -144,31 +143,26 @@ def _classification(sink: Sink, session: Session, found: Examples, max_images: i
             group=group,
             progress=progress_for(sink) if speaks(group) else None,
         )
-    if not speaks(group):
-        return
-    sink.json({"model": session.info.name, **asdict(score)})
-    sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
-    sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
+    if speaks(group):
+        sink.json({"model": session.info.name, **asdict(score)})
+        sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
+        sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
 
 
 def _render(sink: Sink, score: SegmentationScore, session: Session, out: Path | None) -> None:
     summary = score.summary()
     which = {"backend": session.backend, "precision": session.precision}
-    sink.json({"model": session.info.name, **which, **summary})
-    iou = summary["iou"].items()
-    rows = [{"class": name, "IoU": "-" if v is None else f"{v:.4f}"} for name, v in iou]
+    sink.json({"model": session.info.name} | which | summary)
+    values = ((name, "-" if v is None else f"{v:.4f}") for name, v in summary["iou"].items())
+    rows = [{"class": name, "IoU": text} for name, text in values]
     if sink.human:
         sink.table(["class", "IoU"], rows, title="IoU per class")
     sink.line(f"mIoU {score.mean_iou:.4f}  pixel accuracy {score.pixel_accuracy:.4f}")
     sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
     if out is not None:
-        from evit_cli.media.confusion_picture import draw_confusion
-        from evit_cli.media.images import write_image
+        from evit_cli.media.confusion_picture import save_confusion
 
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / "confusion.png"
-        write_image(path, draw_confusion(score.confusion, score.classes))
-        sink.line(str(path.resolve()))
+        sink.line(str(save_confusion(out, score.confusion, score.classes).resolve()))
 
 
 def register(app: typer.Typer) -> None:

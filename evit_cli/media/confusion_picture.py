@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.media.frame import ImageU8
+from evit_cli.media.images import write_image
 
 _CELL, _MARGIN, _FONT, _SCALE = 44, 150, cv2.FONT_HERSHEY_SIMPLEX, 0.42
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
@@ -62,3 +64,11 @@ def _write_names(image: ImageU8, classes: Sequence[str]) -> None:
         left = _MARGIN + index * _CELL
         strip[:, left : left + _CELL] = np.rot90(column)
     image[:_MARGIN, _MARGIN:] = strip[:, _MARGIN : image.shape[1]]
+
+
+def save_confusion(folder: Path, counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Path:
+    """Draw the matrix into `folder/confusion.png`; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "confusion.png"
+    write_image(path, draw_confusion(counts, classes))
+    return path

@@ -89,7 +89,10 @@ def load_snapshot(path: Path) -> Snapshot:
         raise _foreign(path) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise _foreign(path)
-    return Snapshot(**content)
+    try:
+        return Snapshot(**content)
+    except TypeError as error:
+        raise _foreign(path) from error
 
 
 def _foreign(path: Path) -> EvitError:

@@ -7,7 +7,6 @@ on from a checkpoint computes what the uninterrupted one would have: on a CPU bi
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -18,28 +17,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evit_cli.config.recipe import Recipe, dump_recipe
 from evit_cli.data.loader import Batch, load_batches, worker_count
 from evit_cli.data.sampling import Plan, Request, share_of, step_seed
 from evit_cli.errors import EvitError
 from evit_cli.signals import handled
-from evit_cli.train.batch_norm import freeze_batch_norm, reestimate
+from evit_cli.train.batch_norm import freeze_batch_norm
 from evit_cli.train.checkpoint import Snapshot, save_snapshot
 from evit_cli.train.distributed import Group, synchronise_batch_norm
 from evit_cli.train.ema import WeightAverage
 from evit_cli.train.logbook import RunFolder
 from evit_cli.train.meter import Meter
 from evit_cli.train.optim import Schedule, build_optimizer, finish_gradients, set_lr
-from evit_cli.train.report import write_report
 from evit_cli.train.start import seed_everything, set_drop_path
 from evit_cli.train.task import Loss, TrainTask, normalise
+from evit_cli.train.validate import keep, measure
 from evit_cli.types import NoProgress, Progress
-from evit_cli.weights.checkpoint import save_weights
 
-_BN_BATCH = 0x424E
-"""Added to the seed of the examples for BatchNorm, so that they are not the training's next."""
+_LISTED = 16
+"""Files of a bad batch that a message names."""
 
 
 class _Stop:
@@ -311,6 +309,8 @@ class Trainer:
             if not bool(torch.isfinite(loss.total))
         ]
         files = [self.task.where(r.index) for batch in guilty or seen for r in batch.requests]
+        if len(files) > _LISTED:
+            files = [*files[:_LISTED], f"{len(files) - _LISTED} more"]
         kept = self.folder.checkpoint
         good = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
         raise EvitError(
@@ -341,36 +341,17 @@ class Trainer:
 
     def _evaluate(self) -> None:
         started = time.monotonic()
-        model = copy.deepcopy(self.task.model if self.average is None else self.average.model)
-        self.group.align(model)
-        if self.recipe.train.bn_images:
-            reestimate(model, self._bn_batches(), self.group)
-        score = self.task.evaluate(model.eval(), self.group, NoProgress())
+        trained = self.task.model if self.average is None else self.average.model
+        model, score = measure(self.recipe, self.task, trained, self.group)
         value = score.values[self.task.metric]
         seconds = round(time.monotonic() - started, 2)
         self._note({"step": self.step, "eval": dict(score.values), "seconds": seconds})
-        better = self.best is None or value > self.best
-        self.best = value if self.best is None else max(self.best, value)
+        # NaN, where no validation pixel has a label, is no best value.
+        better = self.best is None or math.isnan(self.best) or value > self.best
+        self.best = value if better or self.best is None else self.best
         if self.group.first:
-            self._keep(model, better)
+            keep(self.folder, self.task, model, history=self.history, best=better)
         self.meter.restart()
-
-    def _keep(self, model: nn.Module, better: bool) -> None:
-        state = model.state_dict()
-        for path in [self.folder.last, *([self.folder.best] if better else [])]:
-            save_weights(path, state, self.task.info, self.task.variant)
-        picture = self.task.picture(model)
-        write_report(self.folder, self.history, self.task.metric, picture)
-
-    def _bn_batches(self) -> Iterator[Tensor]:
-        part = self.recipe.train
-        plan = Plan(self.task.count, part.batch_size, self.task.sizes[-1:], part.seed + _BN_BATCH)
-        steps = max(1, math.ceil(part.bn_images / part.batch_size))
-        mine = (share_of(plan.step(i), self.group.rank, self.group.size) for i in range(steps))
-        workers = worker_count(self.recipe.data.workers, self.group.size)
-        for batch in load_batches(self.task, mine, workers=workers):
-            images = normalise(batch.to(self.group.device).tensors["image"], self.task.info)
-            yield images.contiguous(memory_format=self.memory)
 
     def save(self) -> None:
         """Write a checkpoint of the step that was just done."""

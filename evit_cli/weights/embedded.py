@@ -60,8 +60,8 @@ EMBEDDED: dict[str, EmbeddedModel] = {
         EmbeddedModel(
             name="seg-b0-street",
             task=Task.SEGMENT,
-            params=704_635,
-            macs="1.11G @544x960",
+            params=705_659,
+            macs="1.08G @544x960",
             metric="mIoU ? (CamVid val)",
             licence="CC-BY-NC-SA-3.0",
         ),

@@ -109,7 +109,7 @@ def test_classification(tmp_path: Path, classifier: Path, view: str) -> None:
 
 def test_a_classifier_that_is_very_sure_makes_no_nan(tmp_path: Path) -> None:
     """Its smallest probabilities are 0 in float32, and the loss takes their logarithm."""
-    sure = write_model(tmp_path / "c.safetensors", "cls-b0", 2, sharp=1e6)
+    sure = write_model(tmp_path / "c.safetensors", "cls-b0", 2, sharp=1e8)
     data = write_classes(tmp_path / "data")
     recipe = write_recipe(tmp_path / "r.yaml", changed(CLS, {"classify.mixup": 0.4}))
     result = distill(recipe, data, tmp_path / "out", sure)

@@ -1,4 +1,4 @@
-"""Puts a trained model into the package: `python -m evit_cli.export.embed WEIGHTS NAME HxW`.
+"""Puts a trained model into the package: `python -m benchmarks.embed WEIGHTS NAME HxW`.
 
 Writes `assets/models/NAME.safetensors`, `.tflite` and `.json`; the model card `NAME.md` and the
 line in `weights/embedded.py` are written by hand, with what was measured.
@@ -46,9 +46,9 @@ def main() -> int:
     try:
         difference = embed(options.weights, options.name, options.size)
     except EvitError as error:
-        sys.stderr.write(f"error: {error.message}\n")
+        print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
-    sys.stdout.write(f"largest difference from PyTorch: {difference:.1e} deviations\n")
+    print(f"largest difference from PyTorch: {difference:.1e} deviations")
     return 0
 
 
