@@ -130,6 +130,7 @@ def _run(
     require("torch", extra="train", why="training")
     import torch
 
+    from evit_cli.train.checkpoint import FILE_NAME
     from evit_cli.train.run import TrainRequest, train
     from evit_cli.ui.progress import progress_for
 
@@ -137,7 +138,12 @@ def _run(
         torch.set_num_threads(threads)
     folder = out or Path("runs") / recipe.name
     request = TrainRequest(recipe, folder, resume=resume, force=force, offline=offline)
-    result = train(request, progress_for(sink))
+    try:
+        result = train(request, progress_for(sink))
+    except KeyboardInterrupt:
+        if (folder / FILE_NAME).exists():
+            sink.say(f"stopped; --resume auto goes on from {(folder / FILE_NAME).resolve()}")
+        raise
     if result.first:
         _render(sink, recipe, result)
 
