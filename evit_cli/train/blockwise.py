@@ -8,7 +8,7 @@ stages are trained together, on their own features, for the last points.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from evit_cli.train.distill import DistilledSegmentTask, Lessons
 from evit_cli.train.losses import divergence
 from evit_cli.train.task import Loss
 from evit_cli.train.teacher import Teacher
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class BlockStudent(nn.Module):
@@ -60,7 +63,7 @@ class BlockStudent(nn.Module):
 class BlockwiseSegmentTask(DistilledSegmentTask):
     """Segmentation learnt stage by stage; see `DistilledSegmentTask`."""
 
-    def learn_from(self, lessons: Lessons) -> BlockwiseSegmentTask:
+    def learn_from(self, lessons: Lessons) -> Self:
         """Take a teacher, which is asked online."""
         super().learn_from(lessons)
         self.network = BlockStudent(self.model, lessons.teacher)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import nn
 
 from evit_cli.config.recipe import Recipe
+from evit_cli.config.recipe_parts import DistillPart, SegmentPart
 from evit_cli.data.open import open_examples
 from evit_cli.data.sample import Examples
 from evit_cli.errors import EvitError, UsageError
@@ -120,6 +121,8 @@ def _distilled(
             "a classifier's features cannot be learnt from a cache of whole images",
             hint="set distill.view=online, or distill.features=0",
         )
+    if parts.recipe.segment is not None and part.view == "cached":
+        _check_strides(parts.recipe.segment, part)
     teacher = load_teacher(part, parts.info.classes, group.device, offline=offline)
     if group.first:
         open_unlabelled(part.extra, every=part.extra_every, cache=cache / "frames")
@@ -144,6 +147,18 @@ def _distilled(
     if not isinstance(task, DistilledClassifyTask | DistilledSegmentTask):
         raise ValueError(f"{type(task).__name__} does not learn from a teacher")
     return task.learn_from(Lessons(part, teacher, cached, extra))
+
+
+def _check_strides(segment: SegmentPart, part: DistillPart) -> None:
+    """Cached maps are cut at their stride, which has to divide the crops."""
+    stride = max([8, *(part.feature_levels if part.features else ())])
+    for size in segment.crop_hw:
+        if any(side % stride for side in size):
+            raise EvitError(
+                f"segment.crop_hw {ImageSize(*size)} is no multiple of {stride}, as a cached"
+                " teacher's maps need it",
+                hint="change the crop, or set distill.view=online",
+            )
 
 
 def model_info(recipe: Recipe, classes: tuple[str, ...]) -> ModelInfo:

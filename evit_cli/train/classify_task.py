@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_cli.config.recipe import Recipe
 from evit_cli.config.recipe_parts import ClassifyPart
 from evit_cli.data.augment_classify import AugmentOptions, augment
 from evit_cli.data.loader import Batch, Sample
-from evit_cli.data.sample import Examples
 from evit_cli.data.sampling import Request
 from evit_cli.errors import EvitError
 from evit_cli.inference.classifier import ImageClassifier
 from evit_cli.inference.evaluate import evaluate_classification
-from evit_cli.models.variants import Variant
 from evit_cli.runtime.torch_session import TorchSession
 from evit_cli.train.distributed import Group
+from evit_cli.train.labelled import LabelledTask, Parts
 from evit_cli.train.losses import class_loss, soft_targets
 from evit_cli.train.mix import mix_batch
 from evit_cli.train.task import Loss, Score
-from evit_cli.types import ImageSize, ModelInfo, Progress
+from evit_cli.types import ImageSize, Progress
 
 _SMALLEST = 1e-30
 """Of a teacher's probabilities: the logarithm of 0 would make the loss NaN."""
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def augment_options(part: ClassifyPart) -> AugmentOptions:
@@ -43,7 +44,7 @@ def augment_options(part: ClassifyPart) -> AugmentOptions:
     )
 
 
-class ClassifyTask:
+class ClassifyTask(LabelledTask):
     """See `TrainTask`; the metric is the top-1 accuracy by the published single-crop protocol.
 
     Args:
@@ -57,25 +58,11 @@ class ClassifyTask:
 
     metric = "top1"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: nn.Module,
-        *,
-        variant: Variant,
-        info: ModelInfo,
-        train_set: Examples,
-        val_set: Examples,
-    ) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, **parts: Unpack[Parts]) -> None:
+        super().__init__(recipe, model, **parts)
         if recipe.classify is None:
             raise ValueError("a classification task needs a recipe with a section 'classify'")
         self.part = recipe.classify
-        self.mesa_ratio = recipe.train.mesa_ratio
-        self.network: nn.Module = model
-        self.model = model
-        self.variant, self.info = variant, info
-        self.train_set, self.val_set = train_set, val_set
-        self.count = len(train_set)
         self.sizes: Sequence[ImageSize] = [ImageSize(size, size) for size in self.part.sizes]
         self.options = augment_options(self.part)
 
@@ -97,10 +84,6 @@ class ClassifyTask:
             raise EvitError(f"data set '{self.train_set.name}' has no class per image")
         return image, label
 
-    def where(self, index: int) -> str:
-        """The image file."""
-        return self.train_set.where(index)
-
     def change(
         self, images: Tensor, batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, Batch]:
@@ -119,8 +102,7 @@ class ClassifyTask:
         total, weight = class_loss(outputs, batch.tensors["targets"], kind=self.part.loss)
         if average is None:
             return Loss(total, weight, {})
-        sharp = F.binary_cross_entropy_with_logits(outputs.float(), average.float().sigmoid())
-        return Loss(total + self.mesa_ratio * sharp, weight, {"mesa": sharp})
+        return self.with_mesa(total, weight, outputs, average)
 
     def evaluate(self, model: nn.Module, group: Group, progress: Progress) -> Score:
         """Top-1 and top-5 accuracy in [0, 1], as `evit eval` measures them."""

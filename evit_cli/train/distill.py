@@ -7,7 +7,7 @@ brought to mean 0 and deviation 1, through a learnt 1x1 convolution.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,11 +21,15 @@ from evit_cli.data.outputs import OutputShards
 from evit_cli.data.sample import IGNORE
 from evit_cli.data.sampling import Request
 from evit_cli.train.classify_task import ClassifyTask
+from evit_cli.train.labelled import LabelledTask
 from evit_cli.train.losses import Sums, divergence, feature_distance
 from evit_cli.train.segment_task import SegmentTask, read_labelled
 from evit_cli.train.task import Loss
 from evit_cli.train.teacher import Student, Teacher
 from evit_cli.train.unlabelled import Unlabelled
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _LOGIT_STRIDE = 8
 _INSIDE = ".inside"
@@ -53,17 +57,27 @@ class Lessons:
         return tuple(self.part.feature_levels) if self.part.features else ()
 
 
-class DistilledSegmentTask(SegmentTask):
-    """Segmentation with a teacher; see `SegmentTask`."""
+class TaughtTask(LabelledTask):
+    """A task with a teacher, and with unlabelled images after the labelled ones."""
 
     lessons: Lessons
 
-    def learn_from(self, lessons: Lessons) -> DistilledSegmentTask:
+    def learn_from(self, lessons: Lessons) -> Self:
         """Take a teacher; the network then shows its features too."""
         self.lessons = lessons
         self.count = len(self.train_set) + len(lessons.extra)
         self.network = Student(self.model, lessons.teacher.widths, lessons.levels)
         return self
+
+    def where(self, index: int) -> str:
+        """The image file."""
+        if index < len(self.train_set):
+            return super().where(index)
+        return self.lessons.extra.where(index - len(self.train_set))
+
+
+class DistilledSegmentTask(TaughtTask, SegmentTask):
+    """Segmentation with a teacher; see `SegmentTask`."""
 
     def sample(self, request: Request) -> Sample:
         """A random crop with the teacher's answers to the same place, where they are cached."""
@@ -82,12 +96,6 @@ class DistilledSegmentTask(SegmentTask):
                 cut, inside = cut_map(values.astype(np.float32), window, stride=stride)
                 sample |= {name: cut, name + _INSIDE: inside}
         return sample
-
-    def where(self, index: int) -> str:
-        """The image file."""
-        if index < len(self.train_set):
-            return self.train_set.where(index)
-        return self.lessons.extra.where(index - len(self.train_set))
 
     def loss(self, outputs: Any, batch: Batch, *, images: Tensor, average: Any) -> Loss:
         """Labels, logits and features, each per position inside the images."""
@@ -123,21 +131,12 @@ class DistilledSegmentTask(SegmentTask):
         return {**found, **ones}
 
 
-class DistilledClassifyTask(ClassifyTask):
+class DistilledClassifyTask(TaughtTask, ClassifyTask):
     """Classification with a teacher; see `ClassifyTask`.
 
     A cached teacher saw each whole image once, and its answer is that to every crop of it. Features
     can be compared online only.
     """
-
-    lessons: Lessons
-
-    def learn_from(self, lessons: Lessons) -> DistilledClassifyTask:
-        """Take a teacher; the network then shows its features too."""
-        self.lessons = lessons
-        self.count = len(self.train_set) + len(lessons.extra)
-        self.network = Student(self.model, lessons.teacher.widths, lessons.levels)
-        return self
 
     def read(self, index: int) -> tuple[Any, int]:
         """One example; unlabelled ones have the label `IGNORE`."""
@@ -151,12 +150,6 @@ class DistilledClassifyTask(ClassifyTask):
         if self.lessons.cached is not None:
             sample["logits"] = self.lessons.cached.read(request.index)["logits"]
         return sample
-
-    def where(self, index: int) -> str:
-        """The image file."""
-        if index < len(self.train_set):
-            return self.train_set.where(index)
-        return self.lessons.extra.where(index - len(self.train_set))
 
     def loss(self, outputs: Any, batch: Batch, *, images: Tensor, average: Any) -> Loss:
         """Labels, logits and features, each per example."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_cli.config.recipe import Recipe
@@ -27,17 +26,20 @@ from evit_cli.data.sampling import Request
 from evit_cli.errors import EvitError
 from evit_cli.inference.evaluate import evaluate_segmentation
 from evit_cli.inference.segmenter import Segmenter
-from evit_cli.models.variants import Variant
 from evit_cli.runtime.torch_session import TorchSession
 from evit_cli.train.distributed import Group
+from evit_cli.train.labelled import LabelledTask, Parts
 from evit_cli.train.losses import pixel_cross_entropy
 from evit_cli.train.pictures import prediction_grid
 from evit_cli.train.task import Loss, Score
-from evit_cli.types import ImageSize, ModelInfo, Progress
+from evit_cli.types import ImageSize, Progress
 
 _PICTURED = 4
 _BALANCED_ON = 500
 """Label images that "balanced" class weights are computed from."""
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def augment_options(part: SegmentPart) -> SegmentAugment:
@@ -53,7 +55,7 @@ def augment_options(part: SegmentPart) -> SegmentAugment:
     )
 
 
-class SegmentTask:
+class SegmentTask(LabelledTask):
     """See `TrainTask`; the metric is the mean IoU by the published protocol of the data set.
 
     Args:
@@ -67,25 +69,11 @@ class SegmentTask:
 
     metric = "mean_iou"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        model: nn.Module,
-        *,
-        variant: Variant,
-        info: ModelInfo,
-        train_set: Examples,
-        val_set: Examples,
-    ) -> None:
+    def __init__(self, recipe: Recipe, model: nn.Module, **parts: Unpack[Parts]) -> None:
+        super().__init__(recipe, model, **parts)
         if recipe.segment is None:
             raise ValueError("a segmentation task needs a recipe with a section 'segment'")
         self.part = recipe.segment
-        self.mesa_ratio = recipe.train.mesa_ratio
-        self.network: nn.Module = model
-        self.model = model
-        self.variant, self.info = variant, info
-        self.train_set, self.val_set = train_set, val_set
-        self.count = len(train_set)
         self.sizes: Sequence[ImageSize] = [ImageSize(*size) for size in self.part.crop_hw]
         self.options = augment_options(self.part)
         self._class_weights = self._weights()
@@ -110,10 +98,6 @@ class SegmentTask:
             "labels": cut_labels(labels, window, stride=self.part.label_stride),
         }
 
-    def where(self, index: int) -> str:
-        """The image file."""
-        return self.train_set.where(index)
-
     def change(
         self, images: Tensor, batch: Batch, rng: np.random.Generator
     ) -> tuple[Tensor, Batch]:
@@ -125,9 +109,7 @@ class SegmentTask:
         total, weight = self.label_loss(outputs, batch)
         if average is None:
             return Loss(total, weight, {})
-        sharp = F.binary_cross_entropy_with_logits(outputs.float(), average.float().sigmoid())
-        sharp = sharp * weight
-        return Loss(total + self.mesa_ratio * sharp, weight, {"mesa": sharp})
+        return self.with_mesa(total, weight, outputs, average)
 
     def label_loss(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """The recipe's loss towards the labels: (sum, weight)."""
