@@ -7,33 +7,34 @@ line in `weights/embedded.py` are written by hand, with what was measured.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.export.litert import export_litert
 from evit_cli.types import ImageSize
+from evit_cli.weights.checkpoint import save_weights
 from evit_cli.weights.embedded import EMBEDDED
 from evit_cli.weights.load import load_model
 
 
 def embed(weights: Path, name: str, size_hw: ImageSize) -> float:
-    """Copy the weights and export the artifact; returns the artifact's difference from PyTorch.
+    """Save the weights and the artifact under `name`; returns their largest difference.
 
     Raises:
-        UsageError: no embedded model has that name, or the weights have another.
+        UsageError: no embedded model has that name.
         EvitError: the artifact differs from the weights.
     """
     if name not in EMBEDDED:
         raise UsageError(f"weights/embedded.py knows no model '{name}'")
     loaded = load_model(weights=weights)
-    if loaded.info.name != name:
-        raise UsageError(f"{weights} is {loaded.info.name}, not {name}")
     target = EMBEDDED[name]
-    difference = export_litert(loaded.model, loaded.info, target.artifact, size_hw=size_hw)
-    shutil.copyfile(weights, target.weights)
-    return difference
+    info = replace(loaded.info, name=name, licence=target.licence, source="")
+    save_weights(target.weights, loaded.model.state_dict(), info, loaded.variant)
+    own = load_model(weights=target.weights)
+    info = replace(own.info, source="")
+    return export_litert(own.model, info, target.artifact, size_hw=size_hw)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ _TRAIN_EXAMPLES = examples(
     "torchrun --nproc-per-node 8 -m evit_cli train cls/imagenet-b1-r224 --data imagenet/",
 )
 _DISTILL_EXAMPLES = examples(
-    "evit distill seg/street --data camvid/ --teacher seg-b0-cityscapes",
+    "evit distill seg/custom --data my-images/ --teacher runs/big/best.safetensors",
     "evit distill my-recipe.yaml --data my-images/ --teacher big.safetensors --extra drive.mp4",
 )
 

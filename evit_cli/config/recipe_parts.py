@@ -44,7 +44,7 @@ class DataPart(Strict):
     Attributes:
         name: the kind of data set; docs/train.md shows the layout of each.
         dir: its folder; `--data` replaces it.
-        void: label value that does not count ("folders" only).
+        void: label value that does not count ("folders" and "shards").
         val_share: share of the examples kept for validation where the data has no such part.
         workers: processes that load data; "auto" takes what the machine has.
     """
@@ -79,7 +79,7 @@ class SegmentPart(Strict):
     """Examples and loss of semantic segmentation.
 
     Attributes:
-        crop_hw: size of the training crops; several sizes are taken in turn, one per batch.
+        crop_hw: size of the training crops; of several sizes one is drawn per batch.
         base_hw: images are first resized to fit this size; None keeps their own.
         scale: range of the random enlargement after that, drawn evenly in its logarithm.
         flip: probability of a mirror image.

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from evit_cli.data.palette import has_palette, palette_indices
 from evit_cli.errors import EvitError
 
 ImageU8 = npt.NDArray[np.uint8]
@@ -82,10 +83,12 @@ def decode_labels(data: bytes, path: Path) -> npt.NDArray[np.integer[Any]]:
         raw = None
     if raw is None:
         raise EvitError(f"{path} is not a label image that can be decoded")
+    if raw.ndim == 3 and has_palette(data):
+        return palette_indices(data, raw, path)
     if raw.ndim != 2:
         raise EvitError(
             f"{path} is a colour image, a label image has one value per pixel",
-            hint="save class indices as a grey PNG without a palette",
+            hint="save class indices as a grey PNG or one with a palette",
         )
     if raw.dtype.kind not in "iu":
         raise EvitError(
@@ -137,7 +140,7 @@ def check_labels(labels: npt.NDArray[np.integer[Any]], num_classes: int, path: P
     if out.any():
         raise EvitError(
             f"{path} holds the label {int(labels[out].flat[0])}, outside 0..{num_classes - 1}",
-            hint="give the void label with --void, or map the labels",
+            hint="give the void label (--void, in a recipe data.void), or map the labels",
         )
     return labels.astype(np.int16)
 

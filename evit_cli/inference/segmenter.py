@@ -84,7 +84,8 @@ class Segmenter:
         cls, model: str | None, *, weights: Path | None = None, size_hw: ImageSize | None = None
     ) -> Segmenter:
         """A segmenter for a catalog name, a file or an hf:// address."""
-        return cls(open_session(model, weights=weights), size_hw=size_hw)
+        session = open_session(model, weights=weights, size_hw=size_hw)
+        return cls(session, size_hw=size_hw)
 
     def __call__(self, image_rgb_u8: ImageU8) -> Segmentation:
         """Segment one image.

@@ -36,6 +36,7 @@ from evit_cli.train.task import Loss, TrainTask, normalise
 from evit_cli.train.validate import keep, measure
 from evit_cli.types import NoProgress, Progress
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LISTED = 16
 """Files of a bad batch that a message names."""
 
@@ -168,6 +169,13 @@ class Trainer:
         try:
             with handled(stop.note):
                 self._steps(stop)
+        except RuntimeError as error:  # which PyTorch's errors of the CPU's allocator are
+            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+                raise
+            raise EvitError(
+                f"out of memory in step {self.step + 1}",
+                hint="lower train.batch_size or the crop size, or raise train.accumulate",
+            ) from error
         finally:
             self.progress.close()
         return TrainResult(
@@ -315,7 +323,8 @@ class Trainer:
         good = f"the last good checkpoint is {kept}" if kept.exists() else "no checkpoint yet"
         raise EvitError(
             f"the {what} is {value} at step {self.step + 1}, in a batch of {', '.join(files)}",
-            hint=f"{good}; lower optimizer.lr, clip gradients, or train in fp32 or bf16",
+            hint=f"{good}; start anew from {self.folder.last.name} (model.init) with a lower"
+            " optimizer.lr, clipped gradients, or in fp32 or bf16",
         )
 
     def _log(self, lr: float, loss: float, *, done: bool) -> None:

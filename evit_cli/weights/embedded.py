@@ -63,7 +63,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             params=705_659,
             macs="1.08G @544x960",
             metric="mIoU ? (CamVid val)",
-            licence="CC-BY-NC-SA-3.0",
+            licence="LicenseRef-CamVid-research-use",
         ),
     )
 }

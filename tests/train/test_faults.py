@@ -219,3 +219,27 @@ def test_a_missing_checkpoint_is_named(training: tuple[Path, Path], tmp_path: Pa
     result = run_here(recipe, data, tmp_path / "out", "--resume", tmp_path / "none.ckpt")
     assert result.exit_code == 1
     assert "thereisnocheckpoint" in "".join(result.stderr.split())
+
+
+def test_too_little_memory_is_a_sentence(
+    training: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's own words for it, from the CPU's allocator; another RuntimeError stays one."""
+
+    def hungry(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 1 TB")
+
+    monkeypatch.setattr(SegmentTask, "loss", hungry)
+    recipe, data = training
+    result = run_here(recipe, data, tmp_path / "out")
+    assert result.exit_code == 1
+    said = sentence(result.stderr)
+    assert "out of memory in step 1" in said
+    assert "train.batch_size" in said
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(SegmentTask, "loss", broken)
+    other = run_here(recipe, data, tmp_path / "other")
+    assert isinstance(other.exception, RuntimeError)
