@@ -183,7 +183,7 @@ class TrainPart(Strict):
         accumulate: micro-batches per step.
         precision: "bf16" and "fp16" run the model under autocast; fp16 scales the loss.
         channels_last: memory order; faster for depthwise convolutions.
-        compile: torch.compile the model.
+        compile: torch.compile the model; drop path then has its final rate from the start.
         batch_norm: "local" statistics per process and micro-batch, "sync" over processes, "frozen".
         ema: largest decay of the weights' average (published: 0.9998); None for none.
         ema_tau: the decay at step t is ema * (1 - exp(-t / ema_tau)).

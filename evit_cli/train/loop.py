@@ -241,7 +241,9 @@ class Trainer:
         network.train()
         if part.batch_norm == "frozen":
             freeze_batch_norm(network)
-        set_drop_path(self.task.model, self.recipe.model, self.step / self.steps)
+        # A rate that changes would make torch.compile begin anew at every step.
+        progress = 1.0 if part.compile else self.step / self.steps
+        set_drop_path(self.task.model, self.recipe.model, progress)
         lr = set_lr(self.optimizer, self.schedule.factor(self.step))
         self.optimizer.zero_grad(set_to_none=True)
         seen: list[Batch] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.trainings import (
     CLASSIFY,
@@ -234,3 +236,20 @@ def test_going_on_from_a_file_in_another_folder(
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.splitlines()[-1]).is_file()
     assert [line["step"] for line in evaluations(tmp_path / "new")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_has_the_gradients_of_the_plain_one(tmp_path: Path) -> None:
+    """One step: AdamW then remembers a tenth of the gradient."""
+    data = write_segments(tmp_path / "data")
+    recipe = write_recipe(tmp_path / "r.yaml", changed(SEGMENT, {"train.steps": 1}))
+    found = []
+    for compiled in ("false", "true"):
+        out = tmp_path / compiled
+        result = run_here(recipe, data, out, "--set", f"train.compile={compiled}")
+        assert result.exit_code == 0, result.output
+        states = checkpoint(out)["optimizer"]["state"].values()
+        found.append(torch.cat([state["exp_avg"].flatten() for state in states]))
+    assert float(found[0].norm()) > 0
+    assert float((found[1] - found[0]).norm()) <= 1e-3 * float(found[0].norm())
