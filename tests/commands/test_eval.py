@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 
 from evit_cli.inference.evaluate import published_placement
 from evit_cli.types import ImageSize, Preprocess
+from evit_cli.weights.embedded import EMBEDDED
 from tests.helpers.cli import evit
 from tests.helpers.paths import shared_dir
 from tests.helpers.segmentation_sets import write_folders, write_image
@@ -144,3 +146,21 @@ def test_published_b0_on_camvid_gives_the_known_figure() -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["mean_iou"] == pytest.approx(0.6927, abs=0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.parametrize("how", [("--backend", "torch", "--size", "736x960"), ()])
+def test_the_street_model_has_the_figures_of_its_card(how: tuple[str, ...]) -> None:
+    """The weights at 736x960, and the artifact at its own size."""
+    data = shared_dir("data", "camvid")
+    model = ("--model", "seg-b0-street")
+    result = evit("eval", *model, "--dataset", "camvid", "--data", data, "--json", *how)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)["mean_iou"]
+    card = EMBEDDED["seg-b0-street"].card.read_text()
+    row = "torch, 736x960" if how else "LiteRT, 544x960"
+    claimed = re.search(rf"\| {row} \| ([\d.]+) \|", card)
+    assert claimed is not None
+    assert measured == pytest.approx(float(claimed[1]), abs=5e-4)
+    assert measured >= 0.68

@@ -120,6 +120,8 @@ def small(name: str, data: Path, teacher: Path) -> Recipe:
     }
     if name.startswith("cls/imagenet-l3") and not name.endswith("r224"):
         changes["model.variant"] = "cls-l1"  # the r224 recipe builds l3, which takes a minute
+    if recipe.train.precision == "bf16" and name != "cls/imagenet-l1-r224":
+        changes["train.precision"] = "fp32"  # most CPUs emulate bfloat16, which takes minutes
     if recipe.segment is not None:
         part = recipe.segment
         changes |= {"segment.crop_hw": [[SIDE, SIDE]], "segment.eval_hw": [SIDE, SIDE]}
