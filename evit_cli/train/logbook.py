@@ -75,6 +75,8 @@ class RunFolder:
         Raises:
             EvitError: the folder cannot be written.
         """
+        for unfinished in self.root.glob(".*.tmp"):  # of a run that was killed while it wrote
+            unfinished.unlink(missing_ok=True)
         write_text(self.recipe, recipe)
         write_text(self.root / "environment.json", _environment(processes, device))
 
