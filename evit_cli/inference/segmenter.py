@@ -19,8 +19,8 @@ from evit_cli.runtime.session import Session
 from evit_cli.types import ClassSet, ImageSize, Task
 
 LARGEST_STRETCH = 1.4
-"""Stretching 480x360 street frames to 16:9 costs nothing (mIoU 0.717 against 0.698 unstretched at
-736x960), padding them to it does (0.665): the attention sees the padding."""
+"""Stretching 480x360 street frames to 544x960 gives mIoU 0.717 (seg-b0-street, CamVid val; 0.698 unstretched at
+736x960), padding them to it 0.665: the attention sees the padding."""
 
 
 @dataclass(frozen=True)
