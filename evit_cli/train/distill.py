@@ -22,7 +22,7 @@ from evit_cli.data.sample import IGNORE
 from evit_cli.data.sampling import Request
 from evit_cli.train.classify_task import ClassifyTask
 from evit_cli.train.labelled import LabelledTask
-from evit_cli.train.losses import Sums, divergence, feature_distance
+from evit_cli.train.losses import divergence, feature_distance
 from evit_cli.train.segment_task import SegmentTask, read_labelled
 from evit_cli.train.task import Loss
 from evit_cli.train.teacher import Student, Teacher
@@ -112,15 +112,10 @@ class DistilledSegmentTask(TaughtTask, SegmentTask):
         parts["labels"] = labels
         total = total + part.labels * labels
         for name, found in features.items():
-            distance = self._distance(found, answers, name)
-            parts[name] = distance
-            total = total + part.features * distance / len(features)
+            inside = answers[name + _INSIDE]
+            parts[name] = feature_distance(found, answers[name], weight=inside)[0]
+            total = total + part.features * parts[name] / len(features)
         return Loss(total, weight, parts)
-
-    @staticmethod
-    def _distance(found: Tensor, answers: dict[str, Tensor], name: str) -> Tensor:
-        sums: Sums = feature_distance(found, answers[name], weight=answers[name + _INSIDE])
-        return sums[0]
 
     def _answers(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
         if self.lessons.cached is not None:
