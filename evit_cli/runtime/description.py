@@ -1,16 +1,20 @@
-"""What an artifact says about itself: a JSON file beside it, with the suffix replaced."""
+"""What an artifact says about itself: inside the file, and in a JSON file beside it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evit_cli import __version__
 from evit_cli.errors import EvitError
+from evit_cli.runtime import container
 from evit_cli.types import ClassSet, ImageSize, ModelInfo, Precision, Preprocess, Task
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -19,33 +23,83 @@ class Description:
 
     Attributes:
         info: the model's.
-        size_hw: the only input size it runs at.
+        size_hw: the input size it runs at; the smallest where sizes are free.
         precision: of its arithmetic.
+        largest_hw: the largest input size, None where `size_hw` is the only one. Sizes between are
+            multiples of the model's stride.
+        batch: images per run.
+        layout: of the input, "NHWC" or "NCHW".
+        dtype: of the input, "uint8" or "float32"; RGB from 0 to 255 in either. Normalisation is
+            part of the graph.
+        islands: layers kept in float32 (or, in an int8 model, in float) by name.
+        calibration: of an int8 model: the images' "sha256", how many "images", and "method".
+        profile: the device profile it was made for, "" for none.
+        verification: how it compared with its source; empty if it was not compared.
+        evit_version: that wrote it.
     """
 
     info: ModelInfo
     size_hw: ImageSize
     precision: Precision
+    largest_hw: ImageSize | None = None
+    batch: int = 1
+    layout: str = "NHWC"
+    dtype: str = "uint8"
+    islands: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    profile: str = ""
+    verification: Mapping[str, Any] = field(default_factory=dict)
+    evit_version: str = __version__
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Shape of the input tensor, None where free."""
+        space = (None, None) if self.largest_hw else tuple(self.size_hw)
+        rest = (*space, 3) if self.layout == "NHWC" else (3, *space)
+        return (self.batch, *rest)
 
 
 def description_path(artifact: Path) -> Path:
-    """Where the description of an artifact lies."""
+    """Where the description beside an artifact lies."""
     return artifact.with_suffix(".json")
+
+
+def describe_artifact(artifact: Path, description: Description) -> None:
+    """Write the description into the artifact and beside it."""
+    text = encode_description(description)
+    container.write_text(artifact, text)
+    description_path(artifact).write_text(text, "utf-8")
 
 
 def encode_description(description: Description) -> str:
     """The text that `read_description` reads back."""
-    info = description.info
+    info, largest = description.info, description.largest_hw
     document = {
         "format": FORMAT,
+        "evit_version": description.evit_version,
         "name": info.name,
         "task": info.task.value,
-        "size_hw": list(description.size_hw),
+        "profile": description.profile,
         "precision": description.precision.value,
+        "islands": list(description.islands),
+        "calibration": dict(description.calibration),
+        "input": {
+            "size_hw": list(description.size_hw),
+            "largest_hw": None if largest is None else list(largest),
+            "batch": description.batch,
+            "layout": description.layout,
+            "dtype": description.dtype,
+            "range": [0, 255],
+            "channels": "RGB",
+        },
+        "verification": dict(description.verification),
         "licence": info.licence,
         "source_sha256": info.sha256,
         "preprocess": {
             "size_hw": list(info.preprocess.size_hw),
+            "mean_rgb": list(info.preprocess.mean_rgb),
+            "std_rgb": list(info.preprocess.std_rgb),
+            "in_graph": True,
             "interpolation": info.preprocess.interpolation,
             "crop_ratio": info.preprocess.crop_ratio,
             "stride": info.preprocess.stride,
@@ -62,42 +116,68 @@ def encode_description(description: Description) -> str:
 
 
 def read_description(artifact: Path) -> Description:
-    """The description beside `artifact`.
+    """The description inside `artifact`, or else beside it.
 
     Raises:
-        EvitError: it is missing, or not one of this evit.
+        EvitError: the artifact or its description is missing, or not one of this evit.
     """
-    path = description_path(artifact)
+    if not artifact.is_file():
+        raise EvitError(f"there is no file {artifact}")
+    where = description_path(artifact)
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        text = container.read_text(artifact)
+        inside = text is not None
+        raw = json.loads(text if text is not None else where.read_text("utf-8"))
     except FileNotFoundError as error:
         raise EvitError(
-            f"{artifact} does not say what it is: {path.name} is missing beside it",
-            hint="copy the .json along with the artifact",
+            f"{artifact} does not say what it is, and {where.name} is missing beside it",
+            hint="only artifacts of `evit export` run; copy the .json along with the artifact",
         ) from error
     except (OSError, ValueError) as error:
-        raise EvitError(f"{path} cannot be read: {error}") from error
+        raise EvitError(f"{where} cannot be read: {error}") from error
+    name = artifact if inside else where
     try:
-        if raw["format"] != FORMAT:
+        if raw["format"] not in _READABLE:
             raise EvitError(
-                f"{path} has format {raw['format']}, not {FORMAT}",
+                f"{name} has format {raw['format']}, not {FORMAT}",
                 hint="use the evit that wrote it, or export again",
             )
-        height, width = raw["size_hw"]
-        size = ImageSize(int(height), int(width))
-        return Description(_info(raw, artifact), size, Precision(raw["precision"]))
+        return _description(raw, artifact)
     except (KeyError, TypeError, ValueError) as error:
-        raise EvitError(f"{path} lacks or garbles {error}", hint="export again") from error
+        raise EvitError(f"{name} lacks or garbles {error}", hint="export again") from error
+
+
+def _description(raw: dict[str, Any], artifact: Path) -> Description:
+    source = raw if raw["format"] == 1 else raw["input"]
+    largest = source.get("largest_hw")
+    return Description(
+        _info(raw, artifact),
+        _size(source["size_hw"]),
+        Precision(raw["precision"]),
+        largest_hw=None if largest is None else _size(largest),
+        batch=int(source.get("batch", 1)),
+        layout=str(source.get("layout", "NHWC")),
+        dtype=str(source.get("dtype", "uint8")),
+        islands=tuple(str(name) for name in raw.get("islands", ())),
+        calibration=dict(raw.get("calibration", {})),
+        profile=str(raw.get("profile", "")),
+        verification=dict(raw.get("verification", {})),
+        evit_version=str(raw.get("evit_version", "0.1.0")),
+    )
+
+
+def _size(raw: list[Any]) -> ImageSize:
+    height, width = raw
+    return ImageSize(int(height), int(width))
 
 
 def _info(raw: dict[str, Any], artifact: Path) -> ModelInfo:
     classes, preprocess = raw["classes"], raw["preprocess"]
-    height, width = preprocess["size_hw"]
     return ModelInfo(
         name=str(raw["name"]),
         task=Task(raw["task"]),
         preprocess=Preprocess(
-            ImageSize(int(height), int(width)),
+            _size(preprocess["size_hw"]),
             interpolation=str(preprocess["interpolation"]),
             crop_ratio=float(preprocess["crop_ratio"]),
             stride=int(preprocess["stride"]),
