@@ -11,7 +11,17 @@ import typer
 from typer.core import TyperGroup
 
 from evit_cli import __version__
-from evit_cli.commands import classify, devices, doctor, evaluate, models, recipes, segment, train
+from evit_cli.commands import (
+    classify,
+    devices,
+    doctor,
+    evaluate,
+    export,
+    models,
+    recipes,
+    segment,
+    train,
+)
 from evit_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EvitError
 from evit_cli.ui.messages import print_error
 
@@ -86,7 +96,7 @@ def _root(
     """EfficientViT on edge devices: segment, classify, measure."""
 
 
-for _module in (segment, classify, evaluate, train, doctor):
+for _module in (segment, classify, evaluate, train, export, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")

@@ -27,10 +27,6 @@ class Backend(str, Enum):
     OPENVINO = "openvino"
 
 
-RUNNABLE_BACKENDS = (Backend.TORCH, Backend.TFLITE)
-"""Backends that this version of evit has a session for; `runtime/open.py` opens them."""
-
-
 class Precision(str, Enum):
     """The number format of a model's arithmetic."""
 

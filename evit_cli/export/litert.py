@@ -1,87 +1,71 @@
-"""From a PyTorch model to a .tflite file, through litert-torch."""
+"""From a lowered model to a .tflite file through litert-torch, without ONNX in between."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from evit_cli.errors import EXIT_VERIFICATION, EvitError, require
-from evit_cli.models.fuse import fuse
-from evit_cli.runtime.description import Description, description_path, encode_description
-from evit_cli.runtime.litert_session import LitertSession
-from evit_cli.types import ImageSize, ModelInfo, Precision, Preprocess
-
-TOLERANCE = 1e-3
-"""Largest difference from PyTorch that is accepted, in standard deviations of the output."""
+from evit_cli.errors import EvitError, require
+from evit_cli.export.onnx import sample_image
+from evit_cli.export.plan import ExportPlan
+from evit_cli.export.quiet import quiet_libraries
+from evit_cli.types import Precision
 
 
-class ImageModel(nn.Module):
-    """A model with its normalisation: uint8 NHWC in, float32 channels-last out.
+def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
+    """Write `path`.
 
     Args:
-        model: fused, in evaluation mode.
-        preprocess: mean and deviation.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.model = model
-        scale = 1 / (255 * torch.tensor(preprocess.std_rgb))
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", -255 * scale * torch.tensor(preprocess.mean_rgb))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(1, H, W, 3) uint8 RGB -> (1, h, w, classes) or (1, classes) float32."""
-        x = (image.float() * self.scale + self.shift).permute(0, 3, 1, 2)
-        out: Tensor = self.model(x)
-        return out.permute(0, 2, 3, 1) if out.ndim == 4 else out
-
-
-def export_litert(model: nn.Module, info: ModelInfo, path: Path, *, size_hw: ImageSize) -> float:
-    """Write `path` (.tflite, float32) and its description beside it, and compare with PyTorch.
-
-    Args:
-        model: maps normalised RGB (B, 3, H, W) to logits.
-        info: its description.
-        path: of the artifact.
-        size_hw: the artifact's input size.
-
-    Returns:
-        The largest difference from PyTorch on random images, in standard deviations of the output.
+        model: an `ImageModel` in float32, with quantisers where int8 is wanted.
+        path: to write.
+        plan: shapes and precision.
 
     Raises:
-        EvitError: the artifact's output differs (exit code 3); nothing is left behind.
+        EvitError: the converter failed.
         MissingDependency: litert-torch is not installed.
     """
-    litert = require("litert_torch", extra="export", why="writing a .tflite file")
-    wrapped = ImageModel(fuse(model), info.preprocess).eval()
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
-    sample = torch.from_numpy(image)
-    temporary = path.with_name(f".{path.stem}.partial.tflite")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        litert.convert(wrapped, (sample,)).export(str(temporary))
-        text = encode_description(Description(info, size_hw, Precision.FP32))
-        description_path(temporary).write_text(text, "utf-8")
-        with torch.inference_mode():
-            expected = np.moveaxis(wrapped(sample).numpy(), -1, 1)
-        found = LitertSession(temporary).run({"image": image})["logits"]
-        difference = float(np.abs(found - expected).max() / expected.std())
-        if not difference <= TOLERANCE:
-            raise EvitError(
-                f"the .tflite file differs from PyTorch by {difference:.2g} deviations",
-                exit_code=EXIT_VERIFICATION,
-            )
-        description_path(temporary).replace(description_path(path))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        description_path(temporary).unlink(missing_ok=True)
-    return difference
+    with quiet_libraries():
+        litert = require("litert_torch", extra="export", why="writing a .tflite file")
+        options = {"quant_config": _static()} if plan.precision is Precision.INT8 else {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                litert.convert(model.eval(), (sample_image(plan),), **options).export(str(path))
+            except Exception as error:  # its passes raise whatever they stumble over
+                raise EvitError(
+                    f"litert-torch failed: {str(error).strip().splitlines()[0]}",
+                    hint="report the model, the size and the version of litert-torch",
+                ) from error
+    if plan.precision is Precision.FP16:
+        _halve_weights(path)
+
+
+def _static() -> object:
+    """Tells litert-torch that the graph carries static quantisers of its own."""
+    from litert_torch.quantize import pt2e_quantizer, quant_config
+
+    symmetric = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True)
+    return quant_config.QuantConfig(
+        pt2e_quantizer=pt2e_quantizer.PT2EQuantizer().set_global(symmetric)
+    )
+
+
+def _halve_weights(path: Path) -> None:
+    """Store the weights as float16, which XNNPACK turns back or computes in, as the device can."""
+    quantizer = require("ai_edge_quantizer", extra="export", why="a float16 .tflite file")
+    with quiet_libraries():
+        job = quantizer.Quantizer(str(path))
+        job.update_quantization_recipe(
+            regex=".*",
+            operation_name=quantizer.qtyping.TFLOperationName.ALL_SUPPORTED,
+            op_config=quantizer.qtyping.OpQuantizationConfig(
+                weight_tensor_config=quantizer.qtyping.TensorQuantizationConfig(
+                    num_bits=16, dtype=quantizer.qtyping.TensorDataType.FLOAT
+                ),
+                compute_precision=quantizer.qtyping.ComputePrecision.FLOAT,
+            ),
+            algorithm_key=quantizer.recipe_manager.AlgorithmName.FLOAT_CASTING,
+        )
+        path.write_bytes(job.quantize().quantized_model)

@@ -76,6 +76,14 @@ class Residual(nn.Module):
         return x + branch  # type: ignore[no-any-return]
 
 
+class BicubicResize(nn.Module):
+    """`resize_bicubic` as a module, so that an export can put the same arithmetic in its place."""
+
+    def forward(self, x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
+        """(B, C, h, w) -> (B, C, *size_hw)."""
+        return resize_bicubic(x, size_hw)
+
+
 def resize_bicubic(x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
     """Bicubic resize of (B, C, h, w) to (B, C, *size_hw), pixel centres aligned (a = -0.75)."""
     if x.shape[-2:] == tuple(size_hw):

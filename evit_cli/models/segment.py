@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from evit_cli.models.backbone import Backbone
 from evit_cli.models.blocks import convolution_block
-from evit_cli.models.layers import ConvNorm, Residual, resize_bicubic
+from evit_cli.models.layers import BicubicResize, ConvNorm, Residual
 from evit_cli.models.variants import SegmentHeadSpec, Variant
 
 
@@ -20,6 +20,7 @@ class SegmentHead(nn.Module):
         self.projections = nn.ModuleList(
             ConvNorm(width, spec.width, norm_eps=eps) for width in deepest_first
         )
+        self.resize = BicubicResize()
         self.blocks = nn.Sequential(
             *(
                 Residual(
@@ -42,7 +43,7 @@ class SegmentHead(nn.Module):
         """Backbone features (finest first) -> logits (B, num_classes, H / 8, W / 8)."""
         size_hw = features[-3].shape[-2:]
         levels = zip(self.projections, reversed(features), strict=False)
-        x = sum(resize_bicubic(project(level), size_hw) for project, level in levels)
+        x = sum(self.resize(project(level), size_hw) for project, level in levels)
         return self.classifier(self.expand(self.blocks(x)))  # type: ignore[no-any-return]
 
 

@@ -33,7 +33,9 @@ def write_text(artifact: Path, text: str) -> None:
     data = artifact.read_bytes()
     if artifact.suffix == ".onnx":
         body = data[: _onnx_entry(data)[0]]
-        tail = _onnx_field(_METADATA_PROPS, _onnx_field(1, KEY.encode()) + _onnx_field(2, text.encode()))
+        tail = _onnx_field(
+            _METADATA_PROPS, _onnx_field(1, KEY.encode()) + _onnx_field(2, text.encode())
+        )
     else:
         body = data[: model_length(artifact)]
         tail = _zip(text)

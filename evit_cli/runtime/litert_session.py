@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
+from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
 from evit_cli.types import Backend, TensorSpec
 
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -65,10 +66,10 @@ def _quiet_standard_error() -> Iterator[None]:
 
 
 class LitertSession:
-    """A `Session` over a .tflite file whose input is (1, H, W, 3) uint8 RGB.
+    """A `Session` over a .tflite file that `evit export` wrote.
 
     Args:
-        path: the file; its description lies beside it.
+        path: the file; its description lies in it, or beside it.
         threads: CPU threads, None for LiteRT's choice.
 
     Raises:
@@ -79,8 +80,8 @@ class LitertSession:
     backend = Backend.TFLITE
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        description = read_description(path)
-        self.info, self.precision = description.info, description.precision
+        self._description = read_description(path)
+        self.info, self.precision = self._description.info, self._description.precision
         interpreter = _interpreter_class()
         try:
             with _quiet_standard_error():
@@ -95,30 +96,24 @@ class LitertSession:
         (source,) = self._interpreter.get_input_details()
         (result,) = self._interpreter.get_output_details()
         self._input, self._output = source["index"], result["index"]
-        self.inputs = (_spec("image", source),)
+        expect_input(_spec("image", source), self._description, path)
+        self.inputs = (image_spec(self._description),)
         batch, *space, classes = (int(side) for side in result["shape"])
         self.outputs = (TensorSpec("logits", (batch, classes, *space), "float32"),)
-        expected = (1, *description.size_hw, 3)
-        if self.inputs[0].shape != expected or self.inputs[0].dtype != "uint8":
-            raise EvitError(
-                f"{path} takes {self.inputs[0].dtype} {self.inputs[0].shape}, and its description "
-                f"says uint8 {expected}"
-            )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (1, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
         image = inputs["image"]
-        if image.shape != self.inputs[0].shape or image.dtype != np.uint8:
-            raise ValueError(
-                f"image must be {self.inputs[0].shape} uint8, got {image.shape} {image.dtype}"
-            )
+        check_image(image, self._description)
         try:
-            self._interpreter.set_tensor(self._input, np.ascontiguousarray(image))
+            self._interpreter.set_tensor(self._input, as_stored(image, self._description))
             self._interpreter.invoke()
             values = self._interpreter.get_tensor(self._output)
         except (ValueError, RuntimeError) as error:
             raise EvitError(f"LiteRT failed: {str(error).partition(chr(10))[0]}") from error
-        logits = np.moveaxis(np.asarray(values, dtype=np.float32), -1, 1)  # NHWC -> NCHW
+        logits = np.moveaxis(
+            np.asarray(values[: len(image)], dtype=np.float32), -1, 1
+        )  # NHWC -> NCHW
         return {"logits": np.ascontiguousarray(logits)}
 
     def close(self) -> None:

@@ -8,8 +8,11 @@ from typing import TypeVar
 from evit_cli.errors import EvitError, UsageError, suggest
 from evit_cli.runtime.description import read_description
 from evit_cli.runtime.litert_session import LitertSession, litert_available
+from evit_cli.runtime.onnx_session import OnnxSession
+from evit_cli.runtime.openvino_session import OpenvinoSession
 from evit_cli.runtime.session import Session
-from evit_cli.types import RUNNABLE_BACKENDS, Backend, ImageSize, Precision, Progress
+from evit_cli.runtime.tensorrt_session import TensorRTSession
+from evit_cli.types import Backend, ImageSize, Precision, Progress
 
 _ARTIFACT_BACKENDS = {
     ".onnx": Backend.ONNX,
@@ -80,11 +83,6 @@ def open_session(
     """
     kind = _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
     wanted = backend or kind or Backend.TORCH
-    if wanted not in RUNNABLE_BACKENDS:
-        raise EvitError(
-            f"this version of evit has no {wanted.value} runtime yet",
-            hint="name a model or its weights and use --backend torch",
-        )
     if kind is not None:
         return _open_artifact(Path(model or ""), kind, wanted, precision, threads)
     embedded = _embedded_artifact(model, backend, precision, size_hw) if weights is None else None
@@ -93,7 +91,7 @@ def open_session(
     if wanted is not Backend.TORCH:
         raise UsageError(
             f"{model or weights} has no {wanted.value} artifact that fits",
-            hint="name an artifact file, or use --backend torch",
+            hint=f"make one: evit export --target {wanted.value}; or use --backend torch",
         )
     from evit_cli.runtime.torch_session import load_torch_session
 
@@ -107,6 +105,25 @@ def open_session(
     )
 
 
+def open_artifact(path: Path, *, threads: int | None = None) -> Session:
+    """A session for an artifact file, by its suffix.
+
+    Raises:
+        EvitError: the file or its description is missing or damaged, or it has no known suffix.
+        MissingDependency: the library that runs it is not installed.
+    """
+    kind = _ARTIFACT_BACKENDS.get(path.suffix.lower())
+    if kind is Backend.TFLITE:
+        return LitertSession(path, threads=threads)
+    if kind is Backend.ONNX:
+        return OnnxSession(path, threads=threads)
+    if kind is Backend.OPENVINO:
+        return OpenvinoSession(path, threads=threads)
+    if kind is Backend.TENSORRT:
+        return TensorRTSession(path, threads=threads)
+    raise EvitError(f"{path} is no artifact", hint=suggest(path.suffix, _ARTIFACT_BACKENDS))
+
+
 def _open_artifact(
     path: Path,
     kind: Backend,
@@ -117,7 +134,7 @@ def _open_artifact(
     """A session for an artifact file, which decides backend and precision itself."""
     if wanted is not kind:
         raise UsageError(f"'{path}' is a {kind.value} artifact, which {wanted.value} cannot run")
-    session = LitertSession(path, threads=threads)
+    session = open_artifact(path, threads=threads)
     if precision not in (None, session.precision):
         raise UsageError(f"'{path}' is {session.precision.value}, not {precision}")
     return session

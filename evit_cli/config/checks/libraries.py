@@ -27,7 +27,7 @@ from evit_cli.config.checks.result import (
 )
 from evit_cli.config.find import package_root
 from evit_cli.config.versions import version_key
-from evit_cli.types import RUNNABLE_BACKENDS, Backend
+from evit_cli.types import Backend
 
 # Distribution on PyPI and module, for each of pyproject's dependencies (a test compares them).
 BASE_LIBRARIES = {
@@ -182,7 +182,7 @@ def check_runtimes(around: Surroundings, spawn: Spawn | None = None) -> list[Che
     for runtime in RUNTIMES:
         look = partial(check_runtime, runtime, around, spawn=spawn)
         found += guarded(runtime.backend.value, look)
-    runnable = [backend.value for backend in RUNNABLE_BACKENDS]
+    runnable = [backend.value for backend in Backend]
     usable = [c.check for c in found if c.status is Status.OK and c.check in runnable]
     if usable:
         return [required(ok("any runtime", ", ".join(usable))), *found]

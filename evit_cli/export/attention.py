@@ -1,0 +1,101 @@
+"""The attention of `models.attention` as float32 runtimes like it: fewer passes over the pixels.
+
+The same function of the same weights, rearranged (paper Eq. 3):
+
+- q, k and v come from convolutions of their own, so that nothing is sliced;
+- the aggregation's 1x1 convolution of v is linear, and what follows it up to the projection is
+  linear in v too, so it moves into the projection's weights;
+- the context (sum over pixels of k v^T) is multiplied with the projection while it is small,
+  which spares a product over all pixels and a transpose.
+
+Sums over all pixels stay as they are, which is fine in float32 alone: with float16 the form of
+`models.attention` is needed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from evit_cli.models.attention import MultiScaleLinearAttention
+
+FLOOR = 1e-12
+"""Smallest denominator, applied with a maximum: exporters fold tiny addends away."""
+
+
+def _convolution(weight: Tensor, groups: int = 1) -> nn.Conv2d:
+    """A bias-free "same" convolution with (out, in / groups, k, k) weights."""
+    c_out, c_in, kernel, _ = weight.shape
+    conv = nn.Conv2d(c_in * groups, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
+    conv.weight = nn.Parameter(weight.detach().clone().contiguous(), requires_grad=False)
+    return conv
+
+
+class TokenAttention(nn.Module):
+    """`MultiScaleLinearAttention` for export, batch 1, float32.
+
+    Args:
+        source: fused (its projection has no BatchNorm).
+    """
+
+    def __init__(self, source: MultiScaleLinearAttention) -> None:
+        super().__init__()
+        dim = source.head_dim
+        channels = source.qkv.in_channels
+        heads = channels // dim
+        self.dim, self.heads = dim, heads
+        # Published channel order: head by head [q | k | v].
+        qkv = source.qkv.weight.view(heads, 3, dim, channels, 1, 1)
+        self.q, self.k, self.v = (_convolution(qkv[:, i].flatten(0, 1)) for i in range(3))
+        self.depth_q, self.depth_k, self.depth_v = (nn.ModuleList() for _ in range(3))
+        self.point_q, self.point_k = nn.ModuleList(), nn.ModuleList()
+        projection = source.proj.conv.weight[:, :, 0, 0].detach().clone()  # (C, scales * C)
+        for i, scale in enumerate(source.scales, start=1):
+            depth, point = scale.get_submodule("0"), scale.get_submodule("1")
+            assert isinstance(depth, nn.Conv2d) and isinstance(point, nn.Conv2d)
+            kernel = depth.kernel_size[0]
+            deep = depth.weight.view(heads, 3, dim, 1, kernel, kernel)
+            mix = point.weight.view(heads, 3, dim, dim, 1, 1)
+            for j, convs in enumerate((self.depth_q, self.depth_k, self.depth_v)):
+                convs.append(_convolution(deep[:, j].flatten(0, 1), channels))
+            for j, convs in enumerate((self.point_q, self.point_k)):
+                convs.append(_convolution(mix[:, j].flatten(0, 1), heads))
+            part = projection[:, i * channels : (i + 1) * channels]
+            folded = torch.einsum(
+                "chd,hde->che", part.view(channels, heads, dim), mix[:, 2, :, :, 0, 0]
+            )
+            part.copy_(folded.flatten(1))
+        self.register_buffer("projection", projection.T.contiguous().view(-1, dim, channels))
+        self.register_buffer("eye", torch.eye(heads))
+        bias = source.proj.conv.bias
+        self.register_buffer("bias", torch.zeros(channels) if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, C, H, W) -> (1, C, H, W)."""
+        _, channels, height, width = x.shape
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        out = self._attend(q, k, v, 0)
+        scales = zip(
+            self.depth_q, self.point_q, self.depth_k, self.point_k, self.depth_v, strict=True
+        )
+        for i, (depth_q, point_q, depth_k, point_k, depth_v) in enumerate(scales, start=1):
+            out = out + self._attend(point_q(depth_q(q)), point_k(depth_k(k)), depth_v(v), i)
+        out = out + self.bias
+        return out.reshape(1, height, width, channels).permute(0, 3, 1, 2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: int) -> Tensor:
+        """(1, C, H, W) each -> this scale's share of the projected output, (N, C)."""
+        _, channels, height, width = q.shape
+        n, heads, dim = height * width, self.heads, self.dim
+        q, k, v = (t.permute(0, 2, 3, 1).reshape(n, channels) for t in (q, k, v))
+        q, k = torch.relu(q), torch.relu(k)
+        by_head = k.reshape(n, heads, dim).permute(1, 2, 0)  # (heads, dim, N)
+        context = by_head @ v.reshape(n, heads, dim).permute(1, 0, 2)  # (heads, dim, dim)
+        projection = self.projection[scale * heads : (scale + 1) * heads]
+        mixed = (context @ projection).reshape(channels, channels)
+        total = k.sum(dim=0).reshape(heads, dim, 1)
+        # One column per head, zero in the other heads' rows: all denominators in one product.
+        columns = (total * self.eye[:, None, :]).reshape(channels, heads)
+        denominator = (q @ columns).clamp(min=FLOOR).reshape(n, heads, 1)
+        weights = (q.reshape(n, heads, dim) / denominator).reshape(n, channels)
+        return weights @ mixed

@@ -1,0 +1,97 @@
+"""From a trained model and a plan to the module that a converter gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evit_cli.errors import EvitError
+from evit_cli.export.images import ImageSet
+from evit_cli.export.lower import ImageModel, lower
+from evit_cli.export.plan import ExportPlan
+from evit_cli.inference.preprocess import Placement, fit, resize_short_and_crop
+from evit_cli.models.precision import to_half
+from evit_cli.types import Precision, Task
+
+FEWEST_CALIBRATION_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Built:
+    """A module ready for a converter.
+
+    Attributes:
+        model: image in, logits out.
+        islands: names of the layers that stay in higher precision.
+        calibration: for the description of an int8 artifact.
+        layers: the error of each layer of an int8 model, where asked for.
+    """
+
+    model: nn.Module
+    islands: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[Any, ...] = ()
+
+
+def build_graph(
+    plan: ExportPlan,
+    model: nn.Module,
+    calibration: ImageSet | None,
+    *,
+    islands: tuple[str, ...] = (),
+    explain: bool = False,
+) -> Built:
+    """Lower, quantise or halve the model as the plan says.
+
+    Args:
+        plan: all decisions.
+        model: maps normalised RGB (B, 3, H, W) to logits; it is copied, not changed.
+        calibration: real images; needed for int8.
+        islands: layers to keep in float in an int8 model, beside those that evit chooses.
+        explain: measure each layer's error in an int8 model.
+
+    Raises:
+        EvitError: int8 without images.
+    """
+    lowered = lower(model, plan.size_hw, plan.form)
+    if plan.precision is Precision.INT8:
+        return _quantised(plan, lowered, calibration, islands, explain)
+    image_model = ImageModel(lowered, plan.info.preprocess, plan.form)
+    kept = to_half(image_model) if plan.typed_fp16 else ()
+    return Built(image_model, islands=tuple(name.removeprefix("model.") for name in kept))
+
+
+def _quantised(
+    plan: ExportPlan,
+    lowered: nn.Module,
+    images: ImageSet | None,
+    islands: tuple[str, ...],
+    explain: bool,
+) -> Built:
+    if images is None:
+        raise EvitError(
+            "int8 needs real images to measure its ranges on",
+            hint=f"--calib DIR with at least {FEWEST_CALIBRATION_IMAGES} images as the model will "
+            "see them",
+        )
+    raise EvitError("int8 is not wired yet")
+
+
+def calibration_batches(plan: ExportPlan, images: ImageSet) -> Iterator[Tensor]:
+    """Normalised (1, 3, H, W) float32 inputs of the plan's size."""
+    preprocess = plan.info.preprocess
+    mean, std = torch.tensor(preprocess.mean_rgb), torch.tensor(preprocess.std_rgb)
+    for image in images:
+        if plan.info.task is Task.CLASSIFY:
+            canvas = resize_short_and_crop(image, preprocess)
+        else:
+            height, width = image.shape[:2]
+            placement = Placement((height, width), plan.size_hw, plan.size_hw)  # type: ignore[arg-type]
+            canvas = fit(image, placement, interpolation=preprocess.interpolation)
+        x = torch.from_numpy(np.ascontiguousarray(canvas)).float() / 255
+        yield ((x - mean) / std).permute(2, 0, 1)[None]

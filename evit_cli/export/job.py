@@ -1,0 +1,250 @@
+"""One export from its plan to the finished file: build, describe, compare, and only then hand over.
+
+Everything happens in a hidden folder beside the artifact; what is finished is renamed into place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+
+from evit_cli.data.sample import Examples
+from evit_cli.errors import EXIT_VERIFICATION, EvitError
+from evit_cli.export.graph import Built, build_graph
+from evit_cli.export.images import ImageSet
+from evit_cli.export.litert import write_litert
+from evit_cli.export.onnx import write_onnx
+from evit_cli.export.openvino import write_openvino
+from evit_cli.export.plan import ExportPlan
+from evit_cli.export.verify import Verdict, Verification, verify, with_labels
+from evit_cli.inference.evaluate import evaluate_segmentation
+from evit_cli.inference.segmenter import Segmenter
+from evit_cli.runtime.description import Description, describe_artifact
+from evit_cli.runtime.open import open_artifact
+from evit_cli.runtime.session import Session
+from evit_cli.runtime.torch_session import TorchSession
+from evit_cli.types import Backend, NoProgress, Progress
+
+FAILED = ".failed"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A labelled set, and its class for each of the model's."""
+
+    examples: Examples
+    table: tuple[int, ...]
+    classes: tuple[str, ...]
+    max_images: int | None = None
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """What to export, and what to compare it on.
+
+    Attributes:
+        plan: all decisions.
+        model: maps normalised RGB (B, 3, H, W) to logits; it is copied, not changed.
+        calibration: images for int8 ranges; needed for int8 only.
+        images: to compare on; None does not compare.
+        labels: to measure mean IoU on too.
+        islands: of an int8 model: layers to keep in float, beside those chosen by evit.
+        explain: measure the error of each layer of an int8 model.
+        force: replace existing files.
+        threads: for the comparison.
+        notice: told in one sentence what is being done.
+    """
+
+    plan: ExportPlan
+    model: nn.Module
+    calibration: ImageSet | None = None
+    images: ImageSet | None = None
+    labels: Labels | None = None
+    islands: tuple[str, ...] = ()
+    explain: bool = False
+    force: bool = False
+    threads: int | None = None
+    notice: Callable[[str], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was made.
+
+    Attributes:
+        written: absolute paths, the artifact first.
+        description: inside it.
+        size_bytes: of the artifact with its weights.
+        seconds: of all of it, and of the comparison within it.
+        verify_s: of the comparison.
+        verification: None where nothing was compared.
+        layers: errors per layer, where asked for.
+    """
+
+    written: tuple[Path, ...]
+    description: Description
+    size_bytes: int
+    seconds: float
+    verify_s: float
+    verification: Verification | None
+    layers: tuple[object, ...] = ()
+
+
+def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportReport:
+    """Make the artifact.
+
+    Raises:
+        EvitError: a file exists already, a converter or runtime failed, or the artifact does not
+            agree with its source (exit code 3; it is then kept under a `.failed` name).
+        MissingDependency: a library that the target needs is not installed.
+    """
+    plan, started = job.plan, time.perf_counter()
+    check_free(plan.path, force=job.force)
+    with _workshop(plan.path) as folder:
+        job.notice(f"exporting {plan.info.name} to {plan.backend.value} {plan.precision.value}")
+        built = build_graph(
+            plan, job.model, job.calibration, islands=job.islands, explain=job.explain
+        )
+        artifact = folder / plan.path.name
+        _write(job, built, artifact, progress or NoProgress())
+        description = describe(plan, built)
+        describe_artifact(artifact, description)
+        compared = time.perf_counter()
+        verification = None
+        if job.images is not None:
+            job.notice(f"comparing it with its source on {job.images.count} images")
+            verification = _compare(job, artifact, progress or NoProgress())
+            description = replace(description, verification=verification.document())
+            describe_artifact(artifact, description)
+        verify_s = time.perf_counter() - compared
+        failed = verification is not None and verification.verdict is Verdict.FAIL
+        written = _hand_over(artifact, plan.path, FAILED if failed else "")
+    if failed:
+        assert verification is not None
+        raise EvitError(
+            f"the artifact does not agree with its source: {verification.reason}",
+            hint=f"it is kept as {written[0]}; try --precision fp32, or --explain for int8",
+            exit_code=EXIT_VERIFICATION,
+        )
+    return ExportReport(
+        written,
+        description,
+        sum(path.stat().st_size for path in written if path.suffix != ".json"),
+        time.perf_counter() - started,
+        verify_s,
+        verification,
+        built.layers,
+    )
+
+
+def describe(plan: ExportPlan, built: Built) -> Description:
+    """What the artifact says about itself before it was compared."""
+    return Description(
+        replace(plan.info, source=""),
+        plan.size_hw,
+        plan.precision,
+        largest_hw=plan.largest_hw,
+        batch=plan.batch,
+        layout=plan.layout,
+        dtype="uint8" if plan.form.uint8 else "float32",
+        islands=built.islands,
+        calibration=built.calibration,
+        profile=plan.profile.name if plan.profile else "",
+    )
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        EvitError: one of the files that would be written exists.
+    """
+    if force:
+        return
+    for other in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+        if other.exists():
+            raise EvitError(f"{other} exists already", hint="--force replaces it")
+
+
+@contextmanager
+def _workshop(path: Path) -> Iterator[Path]:
+    """A folder on the same disk as `path`, gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".evit-partial-{path.name}-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(job: ExportJob, built: Built, artifact: Path, progress: Progress) -> None:
+    plan = job.plan
+    if plan.backend is Backend.TFLITE:
+        write_litert(built.model, artifact, plan=plan)
+        return
+    onnx = artifact.with_suffix(".onnx")
+    write_onnx(built.model, onnx, plan=plan)
+    if plan.backend is Backend.OPENVINO:
+        write_openvino(onnx, artifact, precision=plan.precision)
+        onnx.unlink()
+    elif plan.engine:
+        from evit_cli.export.engine_cache import EngineCache
+        from evit_cli.export.tensorrt import EngineRequest, build_engine
+
+        request = EngineRequest(describe(plan, built), plan.profile, EngineCache(), job.notice)
+        build_engine(onnx, artifact, request=request, progress=progress)
+        onnx.unlink()
+
+
+def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification:
+    assert job.images is not None
+    session = open_artifact(artifact, threads=job.threads)
+    source = TorchSession(job.model, job.plan.info, threads=job.threads, device="cpu")
+    try:
+        result = verify(
+            session, source, job.images, images_sha256=job.images.sha256, progress=progress
+        )
+        if job.labels is None or result.verdict is Verdict.FAIL:
+            return result
+        found = _mean_iou(session, None, job.labels, progress)
+        size = Segmenter(session).fixed_hw
+        return with_labels(result, found, _mean_iou(source, size, job.labels, progress))
+    finally:
+        session.close()
+
+
+def _mean_iou(session: Session, size: object, labels: Labels, progress: Progress) -> float:
+    segmenter = Segmenter(session)
+    segmenter.fixed_hw = segmenter.size_hw = size or segmenter.fixed_hw  # type: ignore[assignment]
+    score = evaluate_segmentation(
+        segmenter,
+        labels.examples,
+        table=labels.table,
+        classes=labels.classes,
+        max_images=labels.max_images,
+        progress=progress,
+    )
+    return score.mean_iou
+
+
+def _hand_over(artifact: Path, path: Path, ending: str) -> tuple[Path, ...]:
+    """Rename the finished files into place, the artifact last: it is whole when it appears."""
+    kinds = [".json", *([".bin"] if path.suffix == ".xml" else [])]
+    moved = []
+    for kind in kinds:
+        goal = path.with_suffix(kind)
+        goal = goal.with_name(goal.name + ending)
+        artifact.with_suffix(kind).replace(goal)
+        moved.append(goal.absolute())
+    goal = path.with_name(path.name + ending)
+    artifact.replace(goal)
+    return (goal.absolute(), *moved)

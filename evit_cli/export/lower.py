@@ -1,0 +1,123 @@
+"""From a trained model to the form that a runtime gets: the same function, other operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from evit_cli.export.attention import TokenAttention
+from evit_cli.export.resize import MatrixResize, PhaseResize
+from evit_cli.export.strips import StripMBConv
+from evit_cli.models.attention import MultiScaleLinearAttention
+from evit_cli.models.blocks import MBConv
+from evit_cli.models.fuse import fuse
+from evit_cli.models.segment import SegmentHead
+from evit_cli.types import ImageSize, Preprocess
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which equal forms of the model's parts to take.
+
+    Attributes:
+        tokens: attention by `TokenAttention` (float32, batch 1); otherwise as in the model, whose
+            intermediates float16 can hold.
+        strips: wide blocks in strips that fit the cache; for runtimes that run operator by
+            operator on a CPU.
+        channels_last: the input is (B, H, W, 3), otherwise (B, 3, H, W).
+        uint8: the input is uint8, otherwise float32; 0 to 255 in either.
+        outputs_last: classes are the last dimension of the output.
+        free_size: height and width are not fixed.
+    """
+
+    tokens: bool = False
+    strips: bool = False
+    channels_last: bool = True
+    uint8: bool = True
+    outputs_last: bool = False
+    free_size: bool = False
+
+
+class ImageModel(nn.Module):
+    """A model with its normalisation: RGB from 0 to 255 in, float32 logits out.
+
+    Args:
+        model: maps normalised RGB (B, 3, H, W) to logits; in evaluation mode, fused. Its stem is
+            changed.
+        preprocess: mean and deviation.
+        form: of input and output.
+    """
+
+    mean: Tensor
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess, form: Form) -> None:
+        super().__init__()
+        self.model, self.form = model, form
+        # The deviation goes into the first convolution. The mean cannot: the convolution's
+        # padding is zero after the mean is subtracted.
+        first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+        scale = 1 / (255 * torch.tensor(preprocess.std_rgb))
+        first.weight.data = first.weight.data * scale.view(1, 3, 1, 1)
+        mean = 255 * torch.tensor(preprocess.mean_rgb)
+        self.register_buffer("mean", mean if form.channels_last else mean.view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, H, W, 3) or (B, 3, H, W) -> (B, classes, h, w), (B, h, w, classes), (B, classes)."""
+        x = image.to(self.mean.dtype) - self.mean
+        if self.form.channels_last:
+            x = x.permute(0, 3, 1, 2)
+        out: Tensor = self.model(x)
+        out = out.float()
+        return out.permute(0, 2, 3, 1) if self.form.outputs_last and out.ndim == 4 else out
+
+
+def lower(model: M, size_hw: ImageSize, form: Form) -> M:
+    """A fused copy of `model` in the given form; outputs agree to 1e-4 of their deviation.
+
+    Args:
+        model: a classifier or segmenter.
+        size_hw: the input size; the smallest where it is free. Multiples of 32.
+        form: what to take.
+
+    Raises:
+        ValueError: a side is not a multiple of 32.
+    """
+    if any(side % 32 for side in size_hw):
+        raise ValueError(f"both sides must be multiples of 32, got {size_hw}")
+    fused = fuse(model)
+    if form.tokens:
+        replace_modules(fused, MultiScaleLinearAttention, TokenAttention)
+    if form.strips:
+        replace_modules(fused, MBConv, StripMBConv)
+    for module in fused.modules():
+        if isinstance(module, SegmentHead):
+            module.resize = _resize(module, size_hw, form)
+    return fused.eval().requires_grad_(False)
+
+
+def _resize(head: SegmentHead, size_hw: ImageSize, form: Form) -> nn.Module:
+    """What upsamples strides 32 and 16 to 8 in `head`."""
+    if form.free_size:
+        width = head.projections[0].conv.out_channels
+        return PhaseResize([4, 2, 1], int(width))
+    return MatrixResize(
+        [(math.ceil(size_hw.height / s), math.ceil(size_hw.width / s), s // 8) for s in (32, 16)]
+    )
+
+
+def replace_modules(
+    model: nn.Module, kind: type[nn.Module], make: Callable[..., nn.Module]
+) -> None:
+    """Replace every submodule of `kind` by `make(it)`, in place."""
+    for name, child in model.named_children():
+        if isinstance(child, kind):
+            setattr(model, name, make(child))
+        else:
+            replace_modules(child, kind, make)

@@ -1,0 +1,156 @@
+"""From a lowered model to an .onnx file: torch.export, simplified, checked, typed."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from evit_cli.errors import EvitError, require
+from evit_cli.export.plan import ExportPlan
+from evit_cli.export.quiet import quiet_libraries
+from evit_cli.types import Backend
+
+_EXPORTER_OPSET = 18
+_IR_VERSION = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9}
+"""The IR version that came with each opset: what a parser of that age reads."""
+
+NOT_IN_TENSORRT = frozenset({"Resize:cubic", "Mod", "NonZero", "Unique", "Det"})
+NOT_IN_TENSORRT_8 = frozenset(
+    {"HardSwish", "LayerNormalization", "Gelu", "Mish", "Trilu", "GridSample", "GroupNormalization"}
+)
+"""Operators that TensorRT 8.2's parser table lacks and that some exporter might write."""
+
+
+def sample_image(plan: ExportPlan) -> torch.Tensor:
+    """An input of the plan's shape and dtype, for tracing."""
+    size = plan.size_hw
+    shape = (*size, 3) if plan.form.channels_last else (3, *size)
+    return torch.zeros(plan.batch, *shape, dtype=torch.uint8 if plan.form.uint8 else torch.float32)
+
+
+def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
+    """Write `path`, one file, with input `image` and output `logits`.
+
+    Args:
+        model: an `ImageModel`, already float16 or with quantisers where that is wanted.
+        path: to write.
+        plan: opset and shapes.
+
+    Raises:
+        EvitError: the exporter failed, or the file is not valid ONNX, or holds what the device's
+            parser does not take.
+        MissingDependency: onnx, onnxscript or onnxslim is not installed.
+    """
+    for module in ("onnx", "onnxscript", "onnxslim"):
+        require(module, extra="export", why="writing an .onnx file")
+    import onnx
+    import onnxslim
+
+    exported = _export(model, plan)
+    slim = onnxslim.slim(exported)
+    slim = slim if slim is not None else exported
+    if plan.opset != _EXPORTER_OPSET:
+        slim = _convert_opset(slim, plan.opset)
+    slim.ir_version = _IR_VERSION[plan.opset]
+    slim.producer_name, slim.doc_string = "evit", ""
+    del slim.metadata_props[:]
+    try:
+        onnx.checker.check_model(slim, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise EvitError(f"the exported graph is not valid ONNX: {_first_line(error)}") from error
+    check_operators(slim, plan)
+    onnx.save_model(slim, str(path))
+
+
+def _export(model: nn.Module, plan: ExportPlan) -> Any:
+    shapes = None
+    if plan.largest_hw is not None:
+        stride = plan.info.preprocess.stride
+        rows, columns = (
+            stride * torch.export.Dim(name, min=low // stride, max=high // stride)
+            for name, low, high in zip(
+                ("rows", "columns"), plan.size_hw, plan.largest_hw, strict=True
+            )
+        )
+        first = 1 if plan.form.channels_last else 2
+        shapes = ({first: rows, first + 1: columns},)
+    with quiet_libraries(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                model.eval(),
+                (sample_image(plan),),
+                dynamo=True,
+                opset_version=_EXPORTER_OPSET,
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=shapes,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter's own classes are private
+            raise EvitError(
+                f"PyTorch's exporter failed: {_first_line(error)}",
+                hint="report the model, the size and the versions of torch and onnxscript",
+            ) from error
+    assert program is not None
+    return program.model_proto
+
+
+def _convert_opset(model: Any, opset: int) -> Any:
+    """The same graph in another opset; `HardSwish` (14) is written out below it."""
+    import onnx
+
+    from evit_cli.export.onnx_opset import write_out_hard_swish
+
+    if opset < 14:
+        write_out_hard_swish(model)
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except RuntimeError as error:
+        raise EvitError(
+            f"the graph cannot be written in opset {opset}: {_first_line(error)}",
+            hint=f"use --opset {_EXPORTER_OPSET}",
+        ) from error
+
+
+def operators(model: Any) -> set[str]:
+    """The operators of a graph; a `Resize` carries its mode, as in "Resize:cubic"."""
+    found = set()
+    for node in model.graph.node:
+        mode = next((a.s.decode() for a in node.attribute if a.name == "mode"), "")
+        found.add(f"{node.op_type}:{mode}" if node.op_type == "Resize" else node.op_type)
+        if node.op_type == "Pad" and len(node.input) > 2 and node.input[2]:
+            found.add("Pad:value")
+    return found
+
+
+def check_operators(model: Any, plan: ExportPlan) -> None:
+    """Refuse what the target's parser would refuse, here rather than on the board.
+
+    Raises:
+        EvitError: an operator is not taken.
+    """
+    if plan.backend is not Backend.TENSORRT:
+        return
+    refused = set(NOT_IN_TENSORRT)
+    if plan.opset < 17:
+        refused |= NOT_IN_TENSORRT_8
+    wrong = sorted(operators(model) & refused)
+    if wrong:
+        raise EvitError(f"TensorRT takes no {wrong[0]}, and the graph has one")
+
+
+def float_types(model: Any) -> set[str]:
+    """The float types of a graph's weights: "float16", "float32"."""
+    import onnx
+
+    names = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.FLOAT: "float32"}
+    return {names[t.data_type] for t in model.graph.initializer if t.data_type in names}
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")

@@ -1,0 +1,238 @@
+"""Comparing an artifact with its source on real images, before anybody relies on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evit_cli.errors import EvitError
+from evit_cli.inference.class_map import class_map
+from evit_cli.inference.preprocess import ImageU8, fit, resize_short_and_crop
+from evit_cli.inference.segmenter import Segmenter
+from evit_cli.runtime.session import Session
+from evit_cli.types import ImageSize, NoProgress, Precision, Progress, Task
+
+_SIDE = ImageSize(512, 1024)
+
+
+class Verdict(str, Enum):
+    """Whether an artifact may be used."""
+
+    PASS = "PASS"
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Agreement that is asked for: `good` passes, below `least` fails, between them warns."""
+
+    good: float
+    least: float
+
+
+BARS = {
+    Precision.FP32: Bar(0.9995, 0.995),
+    Precision.FP16: Bar(0.998, 0.98),
+    Precision.INT8: Bar(0.95, 0.90),
+}
+"""Share of pixels that keep their class (segmentation) by precision.
+
+float16 ends at 99.93 % on a published model and bfloat16, which OpenVINO takes for it, lower, so
+that 99.8 % passes. int8 with plain minimum/maximum ranges keeps 25 %."""
+
+TOP1_BARS = {
+    Precision.FP32: Bar(1.0, 0.99),
+    Precision.FP16: Bar(0.99, 0.9),
+    Precision.INT8: Bar(0.9, 0.75),
+}
+"""Share of images that keep their most likely class (classification). A change counts only where
+the source itself saw the two classes less than `_TIE` apart in probability as half."""
+
+MIOU_BAR = Bar(0.01, 0.03)
+"""Largest loss of mean IoU against labels: that passes, that fails."""
+
+_TIE = 0.02
+_LEAST_SPREAD = 1e-12
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How an artifact compares with its source.
+
+    Attributes:
+        verdict: PASS, WARN or FAIL.
+        reason: what decided it, one sentence.
+        images: how many were compared.
+        images_sha256: of the set.
+        cosine: similarity of the outputs, 1 for equal; the worst image.
+        max_abs: largest difference, in standard deviations of the source's output.
+        sqnr_db: signal to quantisation noise ratio over all images, dB; 200 for equal.
+        agreement: share of pixels, or images, that keep their class.
+        runtime: what ran the artifact.
+        mean_iou: of the artifact against labels, None without labels.
+        source_mean_iou: of the source against the same.
+    """
+
+    verdict: Verdict
+    reason: str
+    images: int
+    images_sha256: str
+    cosine: float
+    max_abs: float
+    sqnr_db: float
+    agreement: float
+    runtime: str
+    mean_iou: float | None = None
+    source_mean_iou: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON and for the artifact."""
+        plain = asdict(self) | {"verdict": self.verdict.value}
+        return {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
+
+
+class _Tally:
+    """Numeric differences over several outputs."""
+
+    def __init__(self) -> None:
+        self.signal = self.noise = self.max_abs = 0.0
+        self.cosine = 1.0
+        self.finite = True
+
+    def add(self, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+        if found.shape != expected.shape:
+            raise EvitError(
+                f"the artifact's output is {found.shape}, the source's {expected.shape}"
+            )
+        a, b = found.astype(np.float64), expected.astype(np.float64)
+        self.finite &= bool(np.isfinite(a).all())
+        if not self.finite:
+            return
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+        self.cosine = min(self.cosine, float((a * b).sum()) / max(lengths, _LEAST_SPREAD))
+        spread = max(float(b.std()), _LEAST_SPREAD)
+        self.max_abs = max(self.max_abs, float(np.abs(a - b).max()) / spread)
+        self.signal += float((b * b).sum())
+        self.noise += float(((a - b) ** 2).sum())
+
+    @property
+    def sqnr_db(self) -> float:
+        if self.noise == 0:
+            return 200.0
+        return min(200.0, 10 * math.log10(max(self.signal, _LEAST_SPREAD) / self.noise))
+
+
+def verify(
+    artifact: Session,
+    source: Session,
+    images: Iterable[ImageU8],
+    *,
+    images_sha256: str = "",
+    progress: Progress | None = None,
+) -> Verification:
+    """Run both on the same inputs and judge.
+
+    Args:
+        artifact: what was made.
+        source: what it was made from.
+        images: (H, W, 3) uint8 RGB.
+        images_sha256: of the set, for the record.
+        progress: gets one step per image.
+
+    Raises:
+        EvitError: the artifact cannot run, or there is no image.
+    """
+    progress = progress or NoProgress()
+    tally, kept, count = _Tally(), 0.0, 0
+    segment = source.info.task is Task.SEGMENT
+    segmenter = _segmenter(artifact) if segment else None
+    progress.start(None, "image")
+    try:
+        for image in images:
+            canvas = _canvas(image, artifact, segmenter)
+            found = artifact.run({"image": canvas[None]})["logits"]
+            expected = source.run({"image": canvas[None]})["logits"]
+            tally.add(found, expected)
+            count += 1
+            if tally.finite:
+                size = ImageSize(*canvas.shape[:2])
+                kept += _agreement(found[0], expected[0], size if segment else None)
+            progress.advance(1)
+    finally:
+        progress.close()
+    if count == 0:
+        raise EvitError("there is no image to compare the artifact on")
+    bar = (BARS if segment else TOP1_BARS)[artifact.precision]
+    agreement = kept / count if tally.finite else 0.0
+    verdict, reason = _judge(agreement, bar, "pixels" if segment else "images", tally.finite)
+    return Verification(
+        verdict=verdict,
+        reason=reason,
+        images=count,
+        images_sha256=images_sha256,
+        cosine=tally.cosine if tally.finite else 0.0,
+        max_abs=tally.max_abs if tally.finite else math.inf,
+        sqnr_db=tally.sqnr_db if tally.finite else 0.0,
+        agreement=agreement,
+        runtime=artifact.backend.value,
+    )
+
+
+def with_labels(result: Verification, found: float, source: float) -> Verification:
+    """Add mean IoU against labels, of the artifact and of its source; the worse verdict stays."""
+    loss = source - found
+    values = asdict(result) | {"mean_iou": found, "source_mean_iou": source}
+    verdict = Verdict.PASS if loss <= MIOU_BAR.good else Verdict.WARN
+    verdict = Verdict.FAIL if loss > MIOU_BAR.least else verdict
+    order = [Verdict.PASS, Verdict.WARN, Verdict.FAIL]
+    if order.index(verdict) > order.index(result.verdict):
+        values["verdict"] = verdict
+        values["reason"] = f"mean IoU falls from {source:.4f} to {found:.4f}"
+    return Verification(**values)
+
+
+def _segmenter(artifact: Session) -> Segmenter:
+    """It places images as `evit segment` would; where sizes are free, in a usual one."""
+    free = artifact.inputs[0].shape[1] is None
+    return Segmenter(artifact, size_hw=_SIDE if free else None)
+
+
+def _canvas(image: ImageU8, artifact: Session, segmenter: Segmenter | None) -> ImageU8:
+    """The input that the artifact would get for an image."""
+    preprocess = artifact.info.preprocess
+    if segmenter is None:
+        return resize_short_and_crop(image, preprocess)
+    placement = segmenter.placement(ImageSize(*image.shape[:2]))
+    return fit(image, placement, interpolation=preprocess.interpolation)
+
+
+def _agreement(
+    found: npt.NDArray[Any], expected: npt.NDArray[Any], size_hw: ImageSize | None
+) -> float:
+    """Share of pixels with the same class at the input's size; for a classifier 0, 0.5 or 1."""
+    if size_hw is not None:
+        return float(np.mean(class_map(found, size_hw) == class_map(expected, size_hw)))
+    best = int(expected.argmax())
+    other = int(found.argmax())
+    if best == other:
+        return 1.0
+    exp = np.exp(expected - expected.max())
+    return 0.5 if (exp[best] - exp[other]) / exp.sum() < _TIE else 0.0
+
+
+def _judge(agreement: float, bar: Bar, of: str, finite: bool) -> tuple[Verdict, str]:
+    if not finite:
+        return Verdict.FAIL, "the artifact gives NaN or infinity"
+    said = f"{agreement:.3%} of the {of} keep their class"
+    if agreement >= bar.good:
+        return Verdict.PASS, said
+    if agreement >= bar.least:
+        return Verdict.WARN, f"{said}, less than {bar.good:.2%}"
+    return Verdict.FAIL, f"{said}, less than {bar.least:.2%}"

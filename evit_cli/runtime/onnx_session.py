@@ -1,0 +1,92 @@
+"""Runs an .onnx artifact with ONNX Runtime: on a CUDA GPU where its build has one, else the CPU."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evit_cli.errors import EvitError, MissingDependency
+from evit_cli.runtime.description import read_description
+from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
+from evit_cli.types import Backend, TensorSpec
+
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+_ERRORS_ONLY = 3
+
+
+def _runtime() -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingDependency(
+            "running an .onnx file needs onnxruntime, which is not installed",
+            hint="pip install onnxruntime",
+        ) from error
+
+
+class OnnxSession:
+    """A `Session` over an .onnx file that `evit export` wrote.
+
+    Args:
+        path: the file.
+        threads: CPU threads, None for ONNX Runtime's choice.
+
+    Raises:
+        EvitError: the file or its description is missing or damaged.
+        MissingDependency: onnxruntime is not installed.
+    """
+
+    backend = Backend.ONNX
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        self._description = read_description(path)
+        self.info, self.precision = self._description.info, self._description.precision
+        runtime = _runtime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        providers = [p for p in _PROVIDERS if p in runtime.get_available_providers()]
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its exceptions have no common class of their own
+            raise EvitError(
+                f"{path} is not a file that ONNX Runtime can run: {_first_line(error)}",
+                hint="export it again, or update onnxruntime",
+            ) from error
+        (source,) = self._session.get_inputs()
+        (result,) = self._session.get_outputs()
+        self._input = source.name
+        own = TensorSpec(source.name, _shape(source.shape), _DTYPES.get(source.type, source.type))
+        expect_input(own, self._description, path)
+        self.inputs = (image_spec(self._description),)
+        self.outputs = (TensorSpec("logits", _shape(result.shape), "float32"),)
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        image = inputs["image"]
+        check_image(image, self._description)
+        try:
+            feed = {self._input: as_stored(image, self._description)}
+            (logits,) = self._session.run(None, feed)
+        except Exception as error:
+            raise EvitError(f"ONNX Runtime failed: {_first_line(error)}") from error
+        return {"logits": np.asarray(logits[: len(image)], dtype=np.float32)}
+
+    def close(self) -> None:
+        """Drop the session."""
+        del self._session
+
+
+def _shape(shape: list[Any]) -> tuple[int | None, ...]:
+    return tuple(side if isinstance(side, int) else None for side in shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].strip()
