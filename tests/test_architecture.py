@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": set(),
     "inference": {"runtime", "media", "data", "metrics"},
     "export": {
-        "models", "runtime", "data", "metrics", "inference.preprocess", "config", "weights"
+        # An artifact is compared with its source by what `evit segment` and `evit eval` do.
+        "models", "runtime", "data", "metrics", "inference", "config", "weights", "media.images"
     },
     "bench": {"runtime", "inference", "config", "metrics"},
     # Validation is `evit eval` itself, over the model in training.

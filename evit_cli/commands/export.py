@@ -13,9 +13,8 @@ from evit_cli.errors import UsageError
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
-    from evit_cli.export.job import ExportReport, Labels
+    from evit_cli.export.job import ExportReport
     from evit_cli.export.plan import ExportPlan
-    from evit_cli.types import ModelInfo
 
 _IMAGES = 8
 _CALIBRATION_IMAGES = 64
@@ -86,6 +85,7 @@ def export(
     sink = Sink(json_output=json_output, quiet=quiet)
     from evit_cli.export.images import load_images
     from evit_cli.export.job import ExportJob, check_free, run_export
+    from evit_cli.export.labels import open_labels
     from evit_cli.export.plan import ExportRequest, make_plan
     from evit_cli.runtime.open import parse_backend, parse_precision
     from evit_cli.ui.download import download_progress
@@ -116,7 +116,9 @@ def export(
         loaded.model,
         calibration=None if calib is None else load_images(calib, limit=_CALIBRATION_IMAGES),
         images=load_images(images, limit=max_images or _IMAGES) if verify else None,
-        labels=_labels(loaded.info, dataset, data, max_images),
+        labels=open_labels(loaded.info, dataset, data, max_images=max_images)
+        if dataset and data
+        else None,
         islands=tuple(options.split_list(islands)),
         explain=explain,
         force=force,
@@ -124,22 +126,6 @@ def export(
         notice=sink.say,
     )
     _render(sink, plan, run_export(job, progress=progress_for(sink)))
-
-
-def _labels(
-    info: ModelInfo, dataset: str | None, data: Path | None, max_images: int | None
-) -> Labels | None:
-    if dataset is None or data is None:
-        return None
-    from evit_cli.data.open import open_examples
-    from evit_cli.export.job import Labels
-    from evit_cli.models.class_maps import choose_translation
-
-    if info.classes is None:
-        raise UsageError(f"{info.name} has no classes to compare with labels")
-    examples = open_examples(dataset, data, task=info.task)
-    translation = choose_translation(None, info.classes, dataset)
-    return Labels(examples, translation.table, translation.classes, max_images)
 
 
 def _show_plan(sink: Sink, plan: ExportPlan) -> None:
@@ -153,6 +139,7 @@ def _show_plan(sink: Sink, plan: ExportPlan) -> None:
 
 
 def _render(sink: Sink, plan: ExportPlan, report: ExportReport) -> None:
+    from evit_cli.export.board import board_command
     from evit_cli.runtime.description import encode_description
 
     sink.json(
@@ -176,27 +163,9 @@ def _render(sink: Sink, plan: ExportPlan, report: ExportReport) -> None:
         if found.mean_iou is not None:
             sink.say(f"mean IoU {found.mean_iou:.4f}, of its source {found.source_mean_iou:.4f}")
     sink.say(f"{report.size_bytes / 1e6:.2f} MB in {report.seconds:.1f} s")
-    for line in _next_steps(plan, report):
-        sink.say(line)
-
-
-def _next_steps(plan: ExportPlan, report: ExportReport) -> list[str]:
-    """What to do on a board that builds its own engine."""
-    from evit_cli.types import Backend
-
-    if plan.backend is not Backend.TENSORRT or plan.engine or plan.profile is None:
-        return []
-    import shlex
-
-    from evit_cli.export.trtexec import trtexec_command
-
-    command = trtexec_command(
-        plan.path.name,
-        plan.path.with_suffix(".engine").name,
-        description=report.description,
-        profile=plan.profile,
-    )
-    return [f"on the board: {shlex.join(command)}"]
+    line = board_command(plan, report.description)
+    if line is not None:
+        sink.say(f"on the board: {line}")
 
 
 def register(app: typer.Typer) -> None:

@@ -38,6 +38,10 @@ class TokenAttention(nn.Module):
         source: fused (its projection has no BatchNorm).
     """
 
+    projection: Tensor
+    eye: Tensor
+    bias: Tensor
+
     def __init__(self, source: MultiScaleLinearAttention) -> None:
         super().__init__()
         dim = source.head_dim

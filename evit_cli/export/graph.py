@@ -7,18 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from evit_cli.errors import EvitError
-from evit_cli.export.images import ImageSet
+from evit_cli.export.images import ImageSet, load_images
 from evit_cli.export.lower import ImageModel, lower
 from evit_cli.export.plan import ExportPlan
+from evit_cli.export.rounding import absorb_rounding
 from evit_cli.inference.preprocess import Placement, fit, resize_short_and_crop
 from evit_cli.models.precision import to_half
-from evit_cli.types import Precision, Task
+from evit_cli.types import ImageSize, Precision, Task
 
 FEWEST_CALIBRATION_IMAGES = 8
+_ROUNDING_IMAGES, _ROUNDING_PIXELS = 4, 2**21
+"""How many photographs show what rounding shifts: at most 4, and 4 of 512x1024."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ def build_graph(
     if plan.precision is Precision.INT8:
         return _quantised(plan, lowered, calibration, islands, explain)
     image_model = ImageModel(lowered, plan.info.preprocess, plan.form)
-    kept = to_half(image_model) if plan.typed_fp16 else ()
+    kept: tuple[str, ...] = ()
+    if plan.typed_fp16:
+        absorb_rounding(image_model, _rounding_images(plan), dtype=torch.float16)
+        kept = to_half(image_model)
     return Built(image_model, islands=tuple(name.removeprefix("model.") for name in kept))
 
 
@@ -82,16 +89,32 @@ def _quantised(
     raise EvitError("int8 is not wired yet")
 
 
+def _rounding_images(plan: ExportPlan) -> Tensor:
+    """Embedded photographs as one batch of the artifact's input, as many as memory is meant for."""
+    fit_in = _ROUNDING_PIXELS // (plan.size_hw.height * plan.size_hw.width)
+    photos = load_images(None, limit=min(max(fit_in, 1), _ROUNDING_IMAGES))
+    batch = torch.from_numpy(np.stack(list(_canvases(plan, photos))))  # (B, H, W, 3)
+    batch = batch if plan.form.uint8 else batch.float()
+    return batch if plan.form.channels_last else batch.permute(0, 3, 1, 2)
+
+
 def calibration_batches(plan: ExportPlan, images: ImageSet) -> Iterator[Tensor]:
     """Normalised (1, 3, H, W) float32 inputs of the plan's size."""
     preprocess = plan.info.preprocess
     mean, std = torch.tensor(preprocess.mean_rgb), torch.tensor(preprocess.std_rgb)
+    for canvas in _canvases(plan, images):
+        x = torch.from_numpy(canvas).float() / 255
+        yield ((x - mean) / std).permute(2, 0, 1)[None]
+
+
+def _canvases(plan: ExportPlan, images: ImageSet) -> Iterator[npt.NDArray[np.uint8]]:
+    """Each image in the plan's size, (H, W, 3)."""
+    preprocess = plan.info.preprocess
     for image in images:
         if plan.info.task is Task.CLASSIFY:
             canvas = resize_short_and_crop(image, preprocess)
         else:
             height, width = image.shape[:2]
-            placement = Placement((height, width), plan.size_hw, plan.size_hw)  # type: ignore[arg-type]
+            placement = Placement(ImageSize(height, width), plan.size_hw, plan.size_hw)
             canvas = fit(image, placement, interpolation=preprocess.interpolation)
-        x = torch.from_numpy(np.ascontiguousarray(canvas)).float() / 255
-        yield ((x - mean) / std).permute(2, 0, 1)[None]
+        yield np.ascontiguousarray(canvas)

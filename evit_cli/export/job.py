@@ -15,34 +15,21 @@ from pathlib import Path
 
 from torch import nn
 
-from evit_cli.data.sample import Examples
 from evit_cli.errors import EXIT_VERIFICATION, EvitError
 from evit_cli.export.graph import Built, build_graph
 from evit_cli.export.images import ImageSet
+from evit_cli.export.labels import Labels, mean_ious
 from evit_cli.export.litert import write_litert
 from evit_cli.export.onnx import write_onnx
 from evit_cli.export.openvino import write_openvino
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.verify import Verdict, Verification, verify, with_labels
-from evit_cli.inference.evaluate import evaluate_segmentation
-from evit_cli.inference.segmenter import Segmenter
 from evit_cli.runtime.description import Description, describe_artifact
 from evit_cli.runtime.open import open_artifact
-from evit_cli.runtime.session import Session
 from evit_cli.runtime.torch_session import TorchSession
 from evit_cli.types import Backend, NoProgress, Progress
 
 FAILED = ".failed"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A labelled set, and its class for each of the model's."""
-
-    examples: Examples
-    table: tuple[int, ...]
-    classes: tuple[str, ...]
-    max_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -215,25 +202,9 @@ def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification
         )
         if job.labels is None or result.verdict is Verdict.FAIL:
             return result
-        found = _mean_iou(session, None, job.labels, progress)
-        size = Segmenter(session).fixed_hw
-        return with_labels(result, found, _mean_iou(source, size, job.labels, progress))
+        return with_labels(result, *mean_ious(session, source, job.labels, progress))
     finally:
         session.close()
-
-
-def _mean_iou(session: Session, size: object, labels: Labels, progress: Progress) -> float:
-    segmenter = Segmenter(session)
-    segmenter.fixed_hw = segmenter.size_hw = size or segmenter.fixed_hw  # type: ignore[assignment]
-    score = evaluate_segmentation(
-        segmenter,
-        labels.examples,
-        table=labels.table,
-        classes=labels.classes,
-        max_images=labels.max_images,
-        progress=progress,
-    )
-    return score.mean_iou
 
 
 def _hand_over(artifact: Path, path: Path, ending: str) -> tuple[Path, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -98,18 +97,21 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
         replace_modules(fused, MBConv, StripMBConv)
     for module in fused.modules():
         if isinstance(module, SegmentHead):
-            module.resize = _resize(module, size_hw, form)
+            _replace_resizes(module, size_hw, form)
     return fused.eval().requires_grad_(False)
 
 
-def _resize(head: SegmentHead, size_hw: ImageSize, form: Form) -> nn.Module:
-    """What upsamples strides 32 and 16 to 8 in `head`."""
-    if form.free_size:
-        width = head.projections[0].conv.out_channels
-        return PhaseResize([4, 2, 1], int(width))
-    return MatrixResize(
-        [(math.ceil(size_hw.height / s), math.ceil(size_hw.width / s), s // 8) for s in (32, 16)]
-    )
+def _replace_resizes(head: SegmentHead, size_hw: ImageSize, form: Form) -> None:
+    """Put other forms of what upsamples strides 32 and 16 to 8; stride 8 stays as it is."""
+    for i, stride in enumerate((32, 16)):
+        factor = stride // 8
+        if form.free_size:
+            conv = head.projections[i].get_submodule("conv")
+            assert isinstance(conv, nn.Conv2d)
+            head.resizes[i] = PhaseResize(conv.out_channels, factor)
+        else:
+            height, width = size_hw.height // stride, size_hw.width // stride
+            head.resizes[i] = MatrixResize(height, width, factor)
 
 
 def replace_modules(

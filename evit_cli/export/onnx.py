@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from evit_cli.errors import EvitError, require
+from evit_cli.export.onnx_opset import write_in_opset
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quiet import quiet_libraries
 from evit_cli.types import Backend
@@ -54,14 +55,17 @@ def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
     slim = onnxslim.slim(exported)
     slim = slim if slim is not None else exported
     if plan.opset != _EXPORTER_OPSET:
-        slim = _convert_opset(slim, plan.opset)
+        write_in_opset(slim, plan.opset)
     slim.ir_version = _IR_VERSION[plan.opset]
     slim.producer_name, slim.doc_string = "evit", ""
     del slim.metadata_props[:]
     try:
         onnx.checker.check_model(slim, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise EvitError(f"the exported graph is not valid ONNX: {_first_line(error)}") from error
+        raise EvitError(
+            f"the exported graph is not valid ONNX of opset {plan.opset}: {_first_line(error)}",
+            hint=f"use --opset {_EXPORTER_OPSET}",
+        ) from error
     check_operators(slim, plan)
     onnx.save_model(slim, str(path))
 
@@ -98,23 +102,6 @@ def _export(model: nn.Module, plan: ExportPlan) -> Any:
             ) from error
     assert program is not None
     return program.model_proto
-
-
-def _convert_opset(model: Any, opset: int) -> Any:
-    """The same graph in another opset; `HardSwish` (14) is written out below it."""
-    import onnx
-
-    from evit_cli.export.onnx_opset import write_out_hard_swish
-
-    if opset < 14:
-        write_out_hard_swish(model)
-    try:
-        return onnx.version_converter.convert_version(model, opset)
-    except RuntimeError as error:
-        raise EvitError(
-            f"the graph cannot be written in opset {opset}: {_first_line(error)}",
-            hint=f"use --opset {_EXPORTER_OPSET}",
-        ) from error
 
 
 def operators(model: Any) -> set[str]:

@@ -246,9 +246,11 @@ def _form(
         raise UsageError(f"there is no layout '{layout}'", hint="NHWC or NCHW")
     weak = profile is not None and profile.tensorrt is not None
     weak = weak and profile.tensorrt.typing == "weak"  # type: ignore[union-attr]
-    dtype_why = "normalised in the graph" + ("; this TensorRT takes no uint8" if weak else "")
+    # A graph for free sizes reads the input's shape, which TensorRT does not of a uint8 tensor.
+    floats = weak or (backend is Backend.TENSORRT and free)
+    dtype_why = "normalised in the graph" + ("; TensorRT takes no uint8 here" if floats else "")
     tokens = backend is Backend.TFLITE and precision is not Precision.FP16 and request.batch == 1
-    note(Choice("input", f"{'float32' if weak else 'uint8'} {layout}", f"{why}; {dtype_why}"))
+    note(Choice("input", f"{'float32' if floats else 'uint8'} {layout}", f"{why}; {dtype_why}"))
     note(
         Choice(
             "attention",
@@ -262,7 +264,7 @@ def _form(
         tokens=tokens,
         strips=backend is Backend.TFLITE and precision is Precision.FP32,
         channels_last=layout == "NHWC",
-        uint8=not weak,
+        uint8=not floats,
         outputs_last=backend is Backend.TFLITE,
         free_size=free,
     )

@@ -52,66 +52,58 @@ def bicubic_matrix(samples: int, factor: int) -> npt.NDArray[np.float32]:
 
 
 class MatrixResize(nn.Module):
-    """Bicubic upsampling by whole factors as two products with constant matrices.
+    """Bicubic upsampling of one input size by a whole factor, as products with constant matrices.
 
     Args:
-        sizes: (input height, input width, factor) of every call that will be made.
+        height: of the input.
+        width: of the input.
+        factor: of the enlargement.
     """
 
-    def __init__(self, sizes: list[tuple[int, int, int]]) -> None:
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, height: int, width: int, factor: int) -> None:
         super().__init__()
-        for height, width, factor in sizes:
-            for side in {height, width}:
-                name = f"from_{side}_by_{factor}"
-                if not hasattr(self, name):
-                    self.register_buffer(name, torch.from_numpy(bicubic_matrix(side, factor)))
+        self.factor = factor
+        self.register_buffer("rows", torch.from_numpy(bicubic_matrix(height, factor)))
+        self.register_buffer("columns", torch.from_numpy(bicubic_matrix(width, factor)))
 
     def forward(self, x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
-        """(B, C, h, w) -> (B, C, *size_hw), a whole multiple."""
-        height, width = x.shape[-2:]
-        factor = size_hw[0] // height
-        if factor == 1:
-            return x
-        rows: Tensor = getattr(self, f"from_{height}_by_{factor}")
-        columns: Tensor = getattr(self, f"from_{width}_by_{factor}")
-        if x.shape[0] > 1:
-            return rows @ x @ columns.T
+        """(B, C, h, w) -> (B, C, h * factor, w * factor); `size_hw` is not needed."""
+        batch, channels, height, width = x.shape
+        if batch > 1:
+            return self.rows @ x @ self.columns.T
         # Channels last and few dimensions: LiteRT then transposes nothing.
-        channels = x.shape[1]
         y = x[0].permute(1, 2, 0)  # (h, w, C)
-        y = (columns @ y).reshape(height, width * factor * channels)
-        y = (rows @ y).reshape(1, height * factor, width * factor, channels)
+        y = (self.columns @ y).reshape(height, width * self.factor * channels)
+        y = (self.rows @ y).reshape(1, height * self.factor, width * self.factor, channels)
         return y.permute(0, 3, 1, 2)
 
 
 class PhaseResize(nn.Module):
-    """Bicubic upsampling by 2 or 4 as a depthwise convolution per phase and a pixel shuffle.
+    """Bicubic upsampling by a whole factor as a convolution with every phase, then a pixel shuffle.
 
     Args:
-        factors: those that will be asked for, in the order of the calls.
         channels: of the input.
+        factor: of the enlargement.
     """
 
-    def __init__(self, factors: list[int], channels: int) -> None:
+    kernels: Tensor
+
+    def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
-        self.factors = factors
-        self._call = 0
-        for factor in set(factors):
-            axis = torch.zeros(factor, 5)  # offsets -2 to 2 hold the four taps of every phase
-            for phase, (first, weights) in enumerate(_taps(factor)):
-                axis[phase, first + 2 : first + 6] = torch.tensor(weights)
-            kernels = torch.einsum("pi,qj->pqij", axis, axis).reshape(-1, 1, 5, 5)
-            self.register_buffer(f"by_{factor}", kernels.repeat(channels, 1, 1, 1))
+        self.factor = factor
+        axis = torch.zeros(factor, 5)  # offsets -2 to 2 hold the four taps of every phase
+        for phase, (first, weights) in enumerate(_taps(factor)):
+            axis[phase, first + 2 : first + 6] = torch.tensor(weights)
+        kernels = torch.einsum("pi,qj->pqij", axis, axis).reshape(-1, 1, 5, 5)
+        self.register_buffer("kernels", kernels.repeat(channels, 1, 1, 1))
 
     def forward(self, x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
-        """(B, C, h, w) -> (B, C, *size_hw), the next of the factors."""
-        factor = self.factors[self._call % len(self.factors)]
-        self._call += 1
-        if factor == 1:
-            return x
+        """(B, C, h, w) -> (B, C, h * factor, w * factor); `size_hw` is not needed."""
         for axis in (2, 3):  # repeats the edge without a Pad operator, which parsers restrict
-            last = x.shape[axis] - 1
-            first, end = x.narrow(axis, 0, 1), x.narrow(axis, last, 1)
+            first, end = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
             x = torch.cat([first, first, x, end, end], axis)
-        phases = F.conv2d(x, getattr(self, f"by_{factor}"), groups=x.shape[1])
-        return F.pixel_shuffle(phases, factor)
+        phases = F.conv2d(x, self.kernels, groups=self.kernels.shape[0] // self.factor**2)
+        return F.pixel_shuffle(phases, self.factor)

@@ -42,23 +42,26 @@ BARS = {
     Precision.FP16: Bar(0.998, 0.98),
     Precision.INT8: Bar(0.95, 0.90),
 }
-"""Share of pixels that keep their class (segmentation) by precision.
+"""Share of the decided pixels that keep their class (segmentation) by precision.
 
-float16 ends at 99.93 % on a published model and bfloat16, which OpenVINO takes for it, lower, so
-that 99.8 % passes. int8 with plain minimum/maximum ranges keeps 25 %."""
+Int8 with plain minimum/maximum ranges keeps 25 %."""
 
 TOP1_BARS = {
     Precision.FP32: Bar(1.0, 0.99),
     Precision.FP16: Bar(0.99, 0.9),
     Precision.INT8: Bar(0.9, 0.75),
 }
-"""Share of images that keep their most likely class (classification). A change counts only where
-the source itself saw the two classes less than `_TIE` apart in probability as half."""
+"""Share of images that keep their most likely class (classification), the decided ones."""
 
 MIOU_BAR = Bar(0.01, 0.03)
 """Largest loss of mean IoU against labels: that passes, that fails."""
 
-_TIE = 0.02
+TIE = 0.05
+"""Where the source itself gives two classes probabilities less than this apart, either is taken.
+
+Images unlike those that a model was trained on, as evit's own are to a street model, are full of
+such places; float16 turns 2 % of a published model's pixels there, and nearly none that matter."""
+
 _LEAST_SPREAD = 1e-12
 
 
@@ -75,6 +78,8 @@ class Verification:
         max_abs: largest difference, in standard deviations of the source's output.
         sqnr_db: signal to quantisation noise ratio over all images, dB; 200 for equal.
         agreement: share of pixels, or images, that keep their class.
+        decided: the same where a class that is as good as the source's own (`TIE`) counts too,
+            of a segmentation model at the resolution of its logits.
         runtime: what ran the artifact.
         mean_iou: of the artifact against labels, None without labels.
         source_mean_iou: of the source against the same.
@@ -88,6 +93,7 @@ class Verification:
     max_abs: float
     sqnr_db: float
     agreement: float
+    decided: float
     runtime: str
     mean_iou: float | None = None
     source_mean_iou: float | None = None
@@ -150,7 +156,7 @@ def verify(
         EvitError: the artifact cannot run, or there is no image.
     """
     progress = progress or NoProgress()
-    tally, kept, count = _Tally(), 0.0, 0
+    tally, kept, decided, count = _Tally(), 0.0, 0.0, 0
     segment = source.info.task is Task.SEGMENT
     segmenter = _segmenter(artifact) if segment else None
     progress.start(None, "image")
@@ -164,14 +170,15 @@ def verify(
             if tally.finite:
                 size = ImageSize(*canvas.shape[:2])
                 kept += _agreement(found[0], expected[0], size if segment else None)
+                decided += _decided(found[0], expected[0])
             progress.advance(1)
     finally:
         progress.close()
     if count == 0:
         raise EvitError("there is no image to compare the artifact on")
     bar = (BARS if segment else TOP1_BARS)[artifact.precision]
-    agreement = kept / count if tally.finite else 0.0
-    verdict, reason = _judge(agreement, bar, "pixels" if segment else "images", tally.finite)
+    kept, decided = (part / count if tally.finite else 0.0 for part in (kept, decided))
+    verdict, reason = _judge(kept, decided, bar, "pixels" if segment else "images", tally.finite)
     return Verification(
         verdict=verdict,
         reason=reason,
@@ -180,7 +187,8 @@ def verify(
         cosine=tally.cosine if tally.finite else 0.0,
         max_abs=tally.max_abs if tally.finite else math.inf,
         sqnr_db=tally.sqnr_db if tally.finite else 0.0,
-        agreement=agreement,
+        agreement=kept,
+        decided=decided,
         runtime=artifact.backend.value,
     )
 
@@ -216,23 +224,28 @@ def _canvas(image: ImageU8, artifact: Session, segmenter: Segmenter | None) -> I
 def _agreement(
     found: npt.NDArray[Any], expected: npt.NDArray[Any], size_hw: ImageSize | None
 ) -> float:
-    """Share of pixels with the same class at the input's size; for a classifier 0, 0.5 or 1."""
-    if size_hw is not None:
-        return float(np.mean(class_map(found, size_hw) == class_map(expected, size_hw)))
-    best = int(expected.argmax())
-    other = int(found.argmax())
-    if best == other:
-        return 1.0
-    exp = np.exp(expected - expected.max())
-    return 0.5 if (exp[best] - exp[other]) / exp.sum() < _TIE else 0.0
+    """Share of pixels with the same class at the input's size; of a classifier's image, 0 or 1."""
+    if size_hw is None:
+        return float(found.argmax() == expected.argmax())
+    return float(np.mean(class_map(found, size_hw) == class_map(expected, size_hw)))
 
 
-def _judge(agreement: float, bar: Bar, of: str, finite: bool) -> tuple[Verdict, str]:
+def _decided(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    """Share of the places (C, ...) whose class is, in the source's eyes, as good as its own."""
+    exp = np.exp(expected.astype(np.float64) - expected.max(axis=0))
+    probability = exp / exp.sum(axis=0)
+    chosen = np.take_along_axis(probability, found.argmax(axis=0)[None], axis=0)[0]
+    return float(np.mean(probability.max(axis=0) - chosen < TIE))
+
+
+def _judge(
+    agreement: float, decided: float, bar: Bar, of: str, finite: bool
+) -> tuple[Verdict, str]:
     if not finite:
         return Verdict.FAIL, "the artifact gives NaN or infinity"
-    said = f"{agreement:.3%} of the {of} keep their class"
-    if agreement >= bar.good:
+    said = f"{agreement:.3%} of the {of} keep their class, {decided:.3%} not counting near ties"
+    if decided >= bar.good:
         return Verdict.PASS, said
-    if agreement >= bar.least:
-        return Verdict.WARN, f"{said}, less than {bar.good:.2%}"
-    return Verdict.FAIL, f"{said}, less than {bar.least:.2%}"
+    if decided >= bar.least:
+        return Verdict.WARN, f"{said}; less than {bar.good:.2%}"
+    return Verdict.FAIL, f"{said}; less than {bar.least:.2%}"

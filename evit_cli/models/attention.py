@@ -44,7 +44,9 @@ def relu_linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (..., dim, N) in the dtype of `q`; zero where a query or all keys are zero.
     """
-    r = float(q.shape[-1]) ** -0.5  # N^(-1/2), on k and on v: keeps both factors far from denormals
+    # N^(-1/2), on k and on v: keeps both factors far from denormals. No float(N): an export for any
+    # image size would take it for a constant.
+    r = q.shape[-1] ** -0.5
     q, k, v = torch.relu(q), torch.relu(k) * r, v * r
     s = k.mean(dim=-1, keepdim=True) / r  # (..., dim, 1), mean of ReLU(k) over the pixels
     context = v @ (k / s.clamp(min=KEY_FLOOR)).transpose(-1, -2)  # (..., dim, dim)

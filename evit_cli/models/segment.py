@@ -20,7 +20,7 @@ class SegmentHead(nn.Module):
         self.projections = nn.ModuleList(
             ConvNorm(width, spec.width, norm_eps=eps) for width in deepest_first
         )
-        self.resize = BicubicResize()
+        self.resizes = nn.ModuleList(BicubicResize() for _ in deepest_first)
         self.blocks = nn.Sequential(
             *(
                 Residual(
@@ -42,8 +42,8 @@ class SegmentHead(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Backbone features (finest first) -> logits (B, num_classes, H / 8, W / 8)."""
         size_hw = features[-3].shape[-2:]
-        levels = zip(self.projections, reversed(features), strict=False)
-        x = sum(self.resize(project(level), size_hw) for project, level in levels)
+        levels = zip(self.projections, self.resizes, reversed(features), strict=False)
+        x = sum(resize(project(level), size_hw) for project, resize, level in levels)
         return self.classifier(self.expand(self.blocks(x)))  # type: ignore[no-any-return]
 
 

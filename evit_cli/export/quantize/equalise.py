@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.export.quantize.layers import ScaledHardswish
-from evit_cli.export.quantize.ranges import Watch
+from evit_cli.export.quantize.ranges import Watch, is_island
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.layers import ConvNorm, Residual
 from evit_cli.models.segment import SegmentHead
@@ -26,7 +26,7 @@ from evit_cli.models.segment import SegmentHead
 M = TypeVar("M", bound=nn.Module)
 
 
-_GATE_SHARE = 0.3
+_GATE_SHARE = 1.0
 
 
 class _ChannelWatch(Watch):
@@ -157,7 +157,14 @@ def _pairs(model: nn.Module) -> list[tuple[ConvNorm, nn.Conv2d]]:
     return [(a, b) for a, b in pairs if isinstance(a.act, scalable)]
 
 
-def equalise(model: M, batches: Iterable[Tensor], *, strength: float = 1.0, gate=_GATE_SHARE) -> M:
+def equalise(
+    model: M,
+    batches: Iterable[Tensor],
+    *,
+    strength: float = 1.0,
+    gate: float = _GATE_SHARE,
+    islands: Collection[str] = (),
+) -> M:
     """A copy of a float model whose channels all use their tensor's codes.
 
     Args:
@@ -175,6 +182,8 @@ def equalise(model: M, batches: Iterable[Tensor], *, strength: float = 1.0, gate
             watch.run(batch)
     names = {module: name for name, module in result.named_modules()}
     for stream in _streams(result):
+        if any(is_island(name, islands) for name in stream.tensors):
+            continue
         reach = torch.stack([watch.reach(name) for name in stream.tensors]).amax(0)
         by = _scale(reach, strength)
         for layer in stream.writers:
@@ -183,6 +192,8 @@ def equalise(model: M, batches: Iterable[Tensor], *, strength: float = 1.0, gate
             multiply_input(conv, by)
     for layer, following in _pairs(result):
         name = names[layer.conv]
+        if is_island(name, islands):
+            continue
         if isinstance(layer.act, nn.Hardswish | ScaledHardswish):
             # Only values above -3 count, and those below zero less: the gate needs few codes.
             below = (-watch.low[name]).clamp(0, 3)

@@ -17,15 +17,10 @@ from evit_cli.export.quantize.layers import (
     ScaledHardswish,
     Snapped,
 )
-from evit_cli.export.quantize.ranges import INPUT, is_point
+from evit_cli.export.quantize.ranges import INPUT, is_island, is_point
 from evit_cli.models.layers import ConvNorm, Residual
 
 M = TypeVar("M", bound=nn.Module)
-
-
-def is_island(name: str, islands: Collection[str]) -> bool:
-    """Whether a module, or a module around it, is named among the islands."""
-    return any(name == island or name.startswith(f"{island}.") for island in islands)
 
 
 def quantise(model: M, ranges: dict[str, Range], *, islands: Collection[str] = ()) -> M:

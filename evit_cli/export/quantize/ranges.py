@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,11 @@ _CUTS = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3)
 def is_point(module: nn.Module) -> bool:
     """Whether the output of a module is quantised."""
     return isinstance(module, nn.Conv2d | nn.Hardswish | nn.ReLU | ScaledHardswish | Residual)
+
+
+def is_island(name: str, islands: Collection[str]) -> bool:
+    """Whether a module, or a module around it, is named among the islands."""
+    return any(name == island or name.startswith(f"{island}.") for island in islands)
 
 
 def clamp_below(module: nn.Module, x: Tensor) -> Tensor:
