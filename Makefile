@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[torch,dev]'
+	  --constraint constraints.txt --editable '.[torch,export,openvino,dev]'
 	touch $(STAMP)
 
 # SOURCE=ANYTHING that `evit segment` reads; without it a clip is drawn.
