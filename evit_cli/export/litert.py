@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from evit_cli.errors import EvitError, require
-from evit_cli.export.onnx import sample_image
+from evit_cli.export.onnx import first_line, sample_image
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quiet import quiet_libraries
 from evit_cli.types import Precision
@@ -33,9 +33,11 @@ def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
             warnings.simplefilter("ignore")
             try:
                 litert.convert(model.eval(), (sample_image(plan),), **options).export(str(path))
+            except (OSError, MemoryError):  # of the machine, not of the model
+                raise
             except Exception as error:  # its passes raise whatever they stumble over
                 raise EvitError(
-                    f"litert-torch failed: {str(error).strip().splitlines()[0]}",
+                    f"litert-torch failed: {first_line(error)}",
                     hint="report the model, the size and the version of litert-torch",
                 ) from error
     if plan.precision is Precision.FP16:

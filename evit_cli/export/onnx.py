@@ -63,7 +63,7 @@ def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
         onnx.checker.check_model(slim, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise EvitError(
-            f"the exported graph is not valid ONNX of opset {plan.opset}: {_first_line(error)}",
+            f"the exported graph is not valid ONNX of opset {plan.opset}: {first_line(error)}",
             hint=f"use --opset {_EXPORTER_OPSET}",
         ) from error
     check_operators(slim, plan)
@@ -95,9 +95,11 @@ def _export(model: nn.Module, plan: ExportPlan) -> Any:
                 dynamic_shapes=shapes,
                 verbose=False,
             )
+        except (OSError, MemoryError):  # of the machine, not of the model
+            raise
         except Exception as error:  # the exporter's own classes are private
             raise EvitError(
-                f"PyTorch's exporter failed: {_first_line(error)}",
+                f"PyTorch's exporter failed: {first_line(error)}",
                 hint="report the model, the size and the versions of torch and onnxscript",
             ) from error
     assert program is not None
@@ -139,5 +141,6 @@ def float_types(model: Any) -> set[str]:
     return {names[t.data_type] for t in model.graph.initializer if t.data_type in names}
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of what it says."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")

@@ -23,8 +23,9 @@ def write_in_opset(model: Any, opset: int) -> None:
         _replace(model, _AXES_AS_INPUT, lambda node: _axes_as_attribute(model, node))
     if opset < 17:
         _replace(model, ("LayerNormalization",), lambda node: _layer_norm(model, node))
-    if opset < 14:
+        # ONNX has it since 14, but the TensorRT of that time does not take it.
         _replace(model, ("HardSwish",), _gate)
+    if opset < 14:
         for node in model.graph.node:
             if node.op_type == "Reshape":
                 del node.attribute[:]

@@ -7,7 +7,7 @@ overridden, and `evit export --dry-run` prints the result.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evit_cli.config.device import detect_profile, load_profile
@@ -131,6 +131,8 @@ def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
     backend = _backend(request, profile, choices.append)
     precision = _precision(request, profile, choices.append)
     size_hw, largest_hw = _sizes(request, info, backend, choices.append)
+    if info.task is Task.CLASSIFY:  # its images are cropped to this size
+        info = replace(info, preprocess=replace(info.preprocess, size_hw=size_hw))
     opset = _opset(request, profile, backend, choices.append)
     form = _form(request, profile, (backend, precision, largest_hw is not None), choices.append)
     engine = backend is Backend.TENSORRT and _builds_here(profile, choices.append)
@@ -196,7 +198,8 @@ def _sizes(
     if size is None:
         size, why = info.preprocess.size_hw, "the size the model was measured at"
     if info.task is Task.CLASSIFY and (largest is not None or size[0] != size[1]):
-        raise UsageError(f"a classifier takes one square size, not {size}")
+        asked = size if largest is None else f"{size} to {largest}"
+        raise UsageError(f"a classifier takes one square size, not {asked}")
     stride = info.preprocess.stride
     for sides in filter(None, (size, largest)):
         if any(side % stride for side in sides):

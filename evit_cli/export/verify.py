@@ -99,9 +99,13 @@ class Verification:
     source_mean_iou: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """For JSON and for the artifact."""
+        """For JSON, which knows no infinity, and for the artifact."""
         plain = asdict(self) | {"verdict": self.verdict.value}
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
+        return {k: _rounded(v) if isinstance(v, float) else v for k, v in plain.items()}
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 class _Tally:

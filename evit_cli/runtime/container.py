@@ -32,8 +32,10 @@ def write_text(artifact: Path, text: str) -> None:
         return
     data = artifact.read_bytes()
     if artifact.suffix == ".onnx":
-        body = data[: _onnx_entry(data)[0]]
-        tail = _onnx_field(
+        start, end, _ = _onnx_entry(data)
+        body = data[:start]
+        # Other programs' fields may follow evit's; the order of fields means nothing.
+        tail = data[end:] + _onnx_field(
             _METADATA_PROPS, _onnx_field(1, KEY.encode()) + _onnx_field(2, text.encode())
         )
     else:
@@ -52,7 +54,7 @@ def read_text(artifact: Path) -> str | None:
             found = ET.parse(artifact).getroot().find(f"./rt_info/{KEY}")
             return None if found is None else found.get("value")
         if artifact.suffix == ".onnx":
-            return _onnx_entry(artifact.read_bytes())[1]
+            return _onnx_entry(artifact.read_bytes())[2]
         with zipfile.ZipFile(artifact) as archive:
             return archive.read(_MEMBER).decode("utf-8")
     except (zipfile.BadZipFile, ET.ParseError, KeyError, ValueError):
@@ -116,8 +118,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(start, number, payload) of each length-delimited field of a protobuf message."""
+def _fields(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(start, end, number, payload) of each length-delimited field of a protobuf message."""
     at = 0
     while at < len(data):
         start = at
@@ -131,17 +133,17 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             length, at = _read_varint(data, at)
             if at + length > len(data):
                 raise ValueError("the protobuf message is cut off")
-            yield start, tag >> 3, data[at : at + length]
+            yield start, at + length, tag >> 3, data[at : at + length]
             at += length
         else:
             raise ValueError("no protobuf message")
 
 
-def _onnx_entry(data: bytes) -> tuple[int, str | None]:
-    """Where evit's entry begins (the end, if there is none) and its text."""
-    for start, number, payload in _fields(data):
+def _onnx_entry(data: bytes) -> tuple[int, int, str | None]:
+    """Where evit's entry begins and ends (the file's end, if there is none) and its text."""
+    for start, end, number, payload in _fields(data):
         if number == _METADATA_PROPS:
-            parts = {key: value for _, key, value in _fields(payload)}
+            parts = {key: value for _, _, key, value in _fields(payload)}
             if parts.get(1) == KEY.encode():
-                return start, parts.get(2, b"").decode("utf-8")
-    return len(data), None
+                return start, end, parts.get(2, b"").decode("utf-8")
+    return len(data), len(data), None

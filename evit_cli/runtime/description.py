@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,7 @@ def read_description(artifact: Path) -> Description:
     if not artifact.is_file():
         raise EvitError(f"there is no file {artifact}")
     where = description_path(artifact)
+    inside = False
     try:
         text = container.read_text(artifact)
         inside = text is not None
@@ -134,7 +135,9 @@ def read_description(artifact: Path) -> Description:
             hint="only artifacts of `evit export` run; copy the .json along with the artifact",
         ) from error
     except (OSError, ValueError) as error:
-        raise EvitError(f"{where} cannot be read: {error}") from error
+        raise EvitError(
+            f"{artifact if inside else where} does not say what it is: {error}", hint="export again"
+        ) from error
     name = artifact if inside else where
     try:
         if raw["format"] not in _READABLE:
@@ -143,7 +146,7 @@ def read_description(artifact: Path) -> Description:
                 hint="use the evit that wrote it, or export again",
             )
         return _description(raw, artifact)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EvitError(f"{name} lacks or garbles {error}", hint="export again") from error
 
 
@@ -171,13 +174,22 @@ def _size(raw: list[Any]) -> ImageSize:
     return ImageSize(int(height), int(width))
 
 
+def _rgb(raw: list[Any]) -> tuple[float, float, float]:
+    red, green, blue = raw
+    return float(red), float(green), float(blue)
+
+
 def _info(raw: dict[str, Any], artifact: Path) -> ModelInfo:
     classes, preprocess = raw["classes"], raw["preprocess"]
+    usual = Preprocess(_size(preprocess["size_hw"]))
     return ModelInfo(
         name=str(raw["name"]),
         task=Task(raw["task"]),
-        preprocess=Preprocess(
-            _size(preprocess["size_hw"]),
+        preprocess=replace(
+            usual,
+            # Format 1 does not say them; they are in the graph in any case.
+            mean_rgb=_rgb(preprocess.get("mean_rgb", usual.mean_rgb)),
+            std_rgb=_rgb(preprocess.get("std_rgb", usual.std_rgb)),
             interpolation=str(preprocess["interpolation"]),
             crop_ratio=float(preprocess["crop_ratio"]),
             stride=int(preprocess["stride"]),

@@ -50,6 +50,8 @@ class OnnxSession:
         runtime = _runtime()
         options = runtime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        # Its threads would spin between runs and take the cores from decoding and drawing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         providers = [p for p in _PROVIDERS if p in runtime.get_available_providers()]

@@ -59,6 +59,7 @@ def correct_biases(model: nn.Module, quantised: nn.Module, batches: Iterable[Ten
 def _correct(wanted: Tensor, share: float) -> Callable[[nn.Module, tuple[Tensor]], None]:
     def hook(module: nn.Module, args: tuple[Tensor]) -> None:
         assert isinstance(module, QuantizedConv2d)
-        module.bias += share * (wanted - module.convolve(args[0]).mean((0, 2, 3)))
+        found = module.convolve(args[0]).mean((0, 2, 3))
+        module.bias.data.add_(share * (wanted - found))
 
     return hook

@@ -26,8 +26,7 @@ class Range:
     Attributes:
         low: of code -128; moved so that zero has a code of its own.
         high: of code 127.
-        source: where the range is that of a module's input, the module that gives it, if its
-            output is quantised; else empty.
+        source: where the range is that of a module's input, the name of the tensor that it is.
     """
 
     low: float
@@ -83,24 +82,31 @@ class QuantizedConv2d(nn.Module):
         self.kernel_size = source.kernel_size
         weight = source.weight.detach().clone()
         largest = weight.flatten(1).abs().amax(dim=1).clamp(min=_SMALLEST_SCALE)
-        # The float weights stay: LiteRT's converter takes no int8 constants, and rounds the same.
+        # Not codes yet: LiteRT's converter takes no int8 constants, and rounds alike.
         self.register_buffer("weight", weight)
         self.register_buffer("scales", largest / _WEIGHT_HIGH)
         self.register_buffer("zero_points", torch.zeros(len(weight), dtype=torch.int64))
         bias = torch.zeros(len(weight)) if source.bias is None else source.bias.detach().clone()
         self.bias = nn.Parameter(bias, requires_grad=False)
 
+    def store_codes(self) -> None:
+        """Keep the weights as int8 codes, which ONNX takes as they are."""
+        if self.weight.dtype is not torch.int8:
+            codes = (self.weight / self.scales.view(-1, 1, 1, 1)).round()
+            self.weight = codes.clamp(-_WEIGHT_HIGH, _WEIGHT_HIGH).to(torch.int8)
+
     def snapped_weight(self) -> Tensor:
         """The weights as int8 holds them."""
-        limits = (-_WEIGHT_HIGH, _WEIGHT_HIGH)
-        if not torch.compiler.is_exporting():
-            return torch.fake_quantize_per_channel_affine(
-                self.weight, self.scales, self.zero_points.int(), 0, *limits
-            )
-        ops, how = torch.ops.quantized_decomposed, (self.scales, self.zero_points, 0, *limits)
-        out: Tensor = ops.dequantize_per_channel(
-            ops.quantize_per_channel(self.weight, *how, torch.int8), *how, torch.int8
-        )
+        ops, limits = torch.ops.quantized_decomposed, (-_WEIGHT_HIGH, _WEIGHT_HIGH)
+        how = (self.scales, self.zero_points, 0, *limits)
+        codes = self.weight
+        if codes.dtype is not torch.int8:
+            if not torch.compiler.is_exporting():
+                return torch.fake_quantize_per_channel_affine(
+                    codes, self.scales, self.zero_points.int(), 0, *limits
+                )
+            codes = ops.quantize_per_channel(codes, *how, torch.int8)
+        out: Tensor = ops.dequantize_per_channel(codes, *how, torch.int8)
         return out
 
     def taken(self, x: Tensor) -> Tensor:

@@ -38,32 +38,42 @@ def quantise(model: M, ranges: dict[str, Range], *, islands: Collection[str] = (
         ValueError: an island that the model does not have.
     """
     names = {name for name, _ in model.named_modules()}
-    unknown = [island for island in islands if island not in names]
+    unknown = [island for island in islands if not any(is_island(n, [island]) for n in names)]
     if unknown:
         raise ValueError(f"the model has no module {unknown[0]!r} to keep in float")
     result = copy.deepcopy(model)
     # The innermost first: a residual's branch is quantised before the residual is replaced.
     for name in sorted(names, key=lambda n: -n.count(".")):
         module = result.get_submodule(name)
-        if name and is_point(module) and name in ranges and not is_island(name, islands):
-            parent, _, leaf = name.rpartition(".")
-            taken: Range | None = ranges[name + INPUT]
-            if taken.source and not is_island(taken.source, islands):
-                taken = None  # its producer has done it
-            parent_module = result.get_submodule(parent)
-            width = parent_module.conv.out_channels if isinstance(parent_module, ConvNorm) else 0
-            new = _quantised(module, taken, ranges[name], width)
-            setattr(result.get_submodule(parent), leaf, new)
+        if not is_point(module) or name not in ranges or is_island(name, islands):
+            continue
+        taken = ranges[name + INPUT]
+        done = _is_rounded(name, taken.source, ranges, islands)
+        parent_name, _, leaf = name.rpartition(".")
+        parent = result.get_submodule(parent_name)
+        width = parent.conv.out_channels if isinstance(parent, ConvNorm) else None
+        new = _quantised(module, None if done else taken, ranges[name], width)
+        setattr(parent, leaf, new)
     return result
 
 
-def _quantised(module: nn.Module, taken: Range | None, own: Range, channels: int) -> nn.Module:
+def _is_rounded(name: str, source: str, ranges: dict[str, Range], islands: Collection[str]) -> bool:
+    """Whether another module has rounded what `name` takes: its producer, or a residual around."""
+    if not source.endswith(INPUT) and not is_island(source, islands):
+        return True
+    parts = name.split(".")
+    around = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return any(n + INPUT in ranges and ranges[n + INPUT].source == source for n in around)
+
+
+def _quantised(module: nn.Module, taken: Range | None, own: Range, width: int | None) -> nn.Module:
+    """The quantised form of a module; `width` is a lone hard-swish's number of channels."""
     if isinstance(module, nn.Conv2d):
         return QuantizedConv2d(module, input_range=taken, output_range=own)
     if isinstance(module, Residual):
         return QuantizedResidual(module.main, taken, own)
     if isinstance(module, ScaledHardswish):
         return QuantizedHardswish(module.scale.flatten(), taken, own)
-    if isinstance(module, nn.Hardswish):
-        return QuantizedHardswish(torch.ones(channels), taken, own)
+    if isinstance(module, nn.Hardswish) and width is not None:
+        return QuantizedHardswish(torch.ones(width), taken, own)
     return Snapped(module, own)

@@ -31,8 +31,11 @@ def is_point(module: nn.Module) -> bool:
 
 
 def is_island(name: str, islands: Collection[str]) -> bool:
-    """Whether a module, or a module around it, is named among the islands."""
-    return any(name == island or name.startswith(f"{island}.") for island in islands)
+    """Whether a module, or a module around it, is named among the islands.
+
+    "backbone.stem" also names the stem of a model that is wrapped in another.
+    """
+    return any(f".{island}." in f".{name}." for island in islands)
 
 
 def clamp_below(module: nn.Module, x: Tensor) -> Tensor:
@@ -193,8 +196,7 @@ def collect_ranges(model: nn.Module, batches: Iterable[Tensor], *, method: str) 
     ranges = {name: choose(histogram) for name, histogram in watch.histograms.items()}
     for name, source in watch.sources.items():
         given = ranges[source]
-        quantised = "" if source.endswith(INPUT) else source
-        ranges[name + INPUT] = Range(given.low, given.high, quantised)
+        ranges[name + INPUT] = Range(given.low, given.high, source)
     return ranges
 
 
