@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.evit-base
 STAMP := $(VENV)/.evit-ready
 SOURCE ?=
 OUT ?= evit-out
@@ -10,14 +11,20 @@ OUT ?= evit-out
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# What a board gets: no torch, no converters.
+$(BASE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[torch,export,openvino,dev]'
+	$(PIP) --editable .
+	touch $(BASE)
+
+$(STAMP): $(BASE)
+	$(PIP) --editable '.[torch,export,openvino,dev]'
 	touch $(STAMP)
 
 # SOURCE=ANYTHING that `evit segment` reads; without it a clip is drawn.
-demo: setup
+demo: $(BASE)
 	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)'
 
 test: setup lint
@@ -32,6 +39,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.frame_cost
 	$(BIN)/python -m benchmarks.model_forms
 	$(BIN)/python -m benchmarks.train_speed
+	$(BIN)/python -m benchmarks.export_speed
+	$(BIN)/python -m benchmarks.attention_speed
 
 clean:
 	rm -rf $(VENV) evit-out dist

@@ -1,7 +1,8 @@
 """Puts a trained model into the package: `python -m benchmarks.embed WEIGHTS NAME HxW`.
 
 Writes `assets/models/NAME.safetensors`, `.tflite` and `.json`; the model card `NAME.md` and the
-line in `weights/embedded.py` are written by hand, with what was measured.
+line in `weights/embedded.py` are written by hand, with what was measured. `WEIGHTS` may be the
+embedded file itself, to export it anew.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from evit_cli.errors import EvitError, UsageError
-from evit_cli.export.litert import export_litert
-from evit_cli.types import ImageSize
+from evit_cli.export.images import load_images
+from evit_cli.export.job import ExportJob, run_export
+from evit_cli.export.plan import ExportRequest, make_plan
+from evit_cli.types import Backend, ImageSize
 from evit_cli.weights.checkpoint import save_weights
 from evit_cli.weights.embedded import EMBEDDED
 from evit_cli.weights.load import load_model
 
 
-def embed(weights: Path, name: str, size_hw: ImageSize) -> float:
-    """Save the weights and the artifact under `name`; returns their largest difference.
+def embed(weights: Path, name: str, size_hw: ImageSize) -> str:
+    """Save the weights and the artifact under `name`; returns how they compare.
 
     Raises:
         UsageError: no embedded model has that name.
@@ -28,13 +31,18 @@ def embed(weights: Path, name: str, size_hw: ImageSize) -> float:
     """
     if name not in EMBEDDED:
         raise UsageError(f"weights/embedded.py knows no model '{name}'")
-    loaded = load_model(weights=weights)
     target = EMBEDDED[name]
-    info = replace(loaded.info, name=name, licence=target.licence, source="")
-    save_weights(target.weights, loaded.model.state_dict(), info, loaded.variant)
+    if weights.resolve() != target.weights.resolve():
+        loaded = load_model(weights=weights)
+        info = replace(loaded.info, name=name, licence=target.licence, source="")
+        save_weights(target.weights, loaded.model.state_dict(), info, loaded.variant)
     own = load_model(weights=target.weights)
-    info = replace(own.info, source="")
-    return export_litert(own.model, info, target.artifact, size_hw=size_hw)
+    request = ExportRequest(Backend.TFLITE, size_hw=size_hw, out=target.artifact)
+    plan = make_plan(request, replace(own.info, source=""))
+    job = ExportJob(plan, own.model, images=load_images(None, limit=8), force=True)
+    verification = run_export(job).verification
+    assert verification is not None
+    return f"{verification.verdict.value}: {verification.reason}"
 
 
 def main() -> int:
@@ -45,11 +53,10 @@ def main() -> int:
     parser.add_argument("size", type=ImageSize.parse)
     options = parser.parse_args()
     try:
-        difference = embed(options.weights, options.name, options.size)
+        print(embed(options.weights, options.name, options.size))
     except EvitError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code
-    print(f"largest difference from PyTorch: {difference:.1e} deviations")
     return 0
 
 

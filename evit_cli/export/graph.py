@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from evit_cli.errors import EvitError
 from evit_cli.export.images import ImageSet, load_images
+from evit_cli.export.int8 import METHOD, quantised_graph
 from evit_cli.export.lower import ImageModel, lower
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.rounding import absorb_rounding
 from evit_cli.inference.preprocess import Placement, fit, resize_short_and_crop
 from evit_cli.models.precision import to_half
-from evit_cli.types import ImageSize, Precision, Task
+from evit_cli.types import Backend, ImageSize, Precision, Task
 
 FEWEST_CALIBRATION_IMAGES = 8
 _ROUNDING_IMAGES, _ROUNDING_PIXELS = 4, 2**21
@@ -62,20 +63,20 @@ def build_graph(
     Raises:
         EvitError: int8 without images.
     """
-    lowered = lower(model, plan.size_hw, plan.form)
     if plan.precision is Precision.INT8:
-        return _quantised(plan, lowered, calibration, islands, explain)
+        return _quantised(plan, model, calibration, islands, explain)
+    lowered = lower(model, plan.size_hw, plan.form)
     image_model = ImageModel(lowered, plan.info.preprocess, plan.form)
-    kept: tuple[str, ...] = ()
-    if plan.typed_fp16:
-        absorb_rounding(image_model, _rounding_images(plan), dtype=torch.float16)
-        kept = to_half(image_model)
+    dtype = _rounded_to(plan)
+    if dtype is not None:
+        absorb_rounding(image_model, _rounding_images(plan), dtype=dtype)
+    kept = to_half(image_model) if plan.typed_fp16 else ()
     return Built(image_model, islands=tuple(name.removeprefix("model.") for name in kept))
 
 
 def _quantised(
     plan: ExportPlan,
-    lowered: nn.Module,
+    model: nn.Module,
     images: ImageSet | None,
     islands: tuple[str, ...],
     explain: bool,
@@ -86,25 +87,34 @@ def _quantised(
             hint=f"--calib DIR with at least {FEWEST_CALIBRATION_IMAGES} images as the model will "
             "see them",
         )
-    raise EvitError("int8 is not wired yet")
+    inputs = [_as_input(plan, canvas[None]) for canvas in _canvases(plan, images)]
+    graph, kept, errors = quantised_graph(plan, model, inputs, islands=islands, explained=explain)
+    calibration = {"sha256": images.sha256, "images": images.count, "method": METHOD}
+    return Built(graph, kept, calibration, errors)
+
+
+def _rounded_to(plan: ExportPlan) -> torch.dtype | None:
+    """What the runtime will round the weights to, None where they stay as they are."""
+    if plan.typed_fp16:
+        return torch.float16
+    if plan.backend is Backend.OPENVINO and plan.precision is Precision.FP16:
+        # It computes in bfloat16 where the processor can, and rounds the biases to it as well.
+        return torch.bfloat16
+    return None
 
 
 def _rounding_images(plan: ExportPlan) -> Tensor:
     """Embedded photographs as one batch of the artifact's input, as many as memory is meant for."""
     fit_in = _ROUNDING_PIXELS // (plan.size_hw.height * plan.size_hw.width)
     photos = load_images(None, limit=min(max(fit_in, 1), _ROUNDING_IMAGES))
-    batch = torch.from_numpy(np.stack(list(_canvases(plan, photos))))  # (B, H, W, 3)
+    return _as_input(plan, np.stack(list(_canvases(plan, photos))))
+
+
+def _as_input(plan: ExportPlan, images: npt.NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) uint8 in the artifact's layout and dtype."""
+    batch = torch.from_numpy(images)
     batch = batch if plan.form.uint8 else batch.float()
     return batch if plan.form.channels_last else batch.permute(0, 3, 1, 2)
-
-
-def calibration_batches(plan: ExportPlan, images: ImageSet) -> Iterator[Tensor]:
-    """Normalised (1, 3, H, W) float32 inputs of the plan's size."""
-    preprocess = plan.info.preprocess
-    mean, std = torch.tensor(preprocess.mean_rgb), torch.tensor(preprocess.std_rgb)
-    for canvas in _canvases(plan, images):
-        x = torch.from_numpy(canvas).float() / 255
-        yield ((x - mean) / std).permute(2, 0, 1)[None]
 
 
 def _canvases(plan: ExportPlan, images: ImageSet) -> Iterator[npt.NDArray[np.uint8]]:

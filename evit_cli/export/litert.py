@@ -10,6 +10,7 @@ from torch import nn
 from evit_cli.errors import EvitError, require
 from evit_cli.export.onnx import first_line, sample_image
 from evit_cli.export.plan import ExportPlan
+from evit_cli.export.quantize import litert_config
 from evit_cli.export.quiet import quiet_libraries
 from evit_cli.types import Precision
 
@@ -28,7 +29,7 @@ def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
     """
     with quiet_libraries():
         litert = require("litert_torch", extra="export", why="writing a .tflite file")
-        options = {"quant_config": _static()} if plan.precision is Precision.INT8 else {}
+        options = {"quant_config": litert_config()} if plan.precision is Precision.INT8 else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -42,16 +43,6 @@ def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
                 ) from error
     if plan.precision is Precision.FP16:
         _halve_weights(path)
-
-
-def _static() -> object:
-    """Tells litert-torch that the graph carries static quantisers of its own."""
-    from litert_torch.quantize import pt2e_quantizer, quant_config
-
-    symmetric = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True)
-    return quant_config.QuantConfig(
-        pt2e_quantizer=pt2e_quantizer.PT2EQuantizer().set_global(symmetric)
-    )
 
 
 def _halve_weights(path: Path) -> None:

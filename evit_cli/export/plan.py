@@ -252,7 +252,7 @@ def _form(
     # A graph for free sizes reads the input's shape, which TensorRT does not of a uint8 tensor.
     floats = weak or (backend is Backend.TENSORRT and free)
     dtype_why = "normalised in the graph" + ("; TensorRT takes no uint8 here" if floats else "")
-    tokens = backend is Backend.TFLITE and precision is not Precision.FP16 and request.batch == 1
+    tokens = backend is Backend.TFLITE and precision is Precision.FP32 and request.batch == 1
     note(Choice("input", f"{'float32' if floats else 'uint8'} {layout}", f"{why}; {dtype_why}"))
     note(
         Choice(

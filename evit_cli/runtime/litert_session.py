@@ -96,6 +96,8 @@ class LitertSession:
         (source,) = self._interpreter.get_input_details()
         (result,) = self._interpreter.get_output_details()
         self._input, self._output = source["index"], result["index"]
+        # An int8 model's logits come as int8 codes with this scale and zero point.
+        self._scale, self._zero = result.get("quantization", (0.0, 0))
         expect_input(_spec("image", source), self._description, path)
         self.inputs = (image_spec(self._description),)
         batch, *space, classes = (int(side) for side in result["shape"])
@@ -111,6 +113,8 @@ class LitertSession:
             values = self._interpreter.get_tensor(self._output)
         except (ValueError, RuntimeError) as error:
             raise EvitError(f"LiteRT failed: {str(error).partition(chr(10))[0]}") from error
+        if self._scale:
+            values = (values.astype(np.float32) - self._zero) * self._scale
         logits = np.moveaxis(
             np.asarray(values[: len(image)], dtype=np.float32), -1, 1
         )  # NHWC -> NCHW

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from evit_cli.export.quantize.layers import ScaledHardswish
 from evit_cli.export.quantize.ranges import Watch, is_island
-from evit_cli.export.quantize.structure import has_activation, residual_streams, scalable_pairs
+from evit_cli.export.quantize.structure import (
+    convolution,
+    has_activation,
+    residual_streams,
+    scalable_pairs,
+)
+from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import ConvNorm
 
 M = TypeVar("M", bound=nn.Module)
@@ -86,8 +92,18 @@ def equalise(
     with watch.attached():
         for batch in batches:
             watch.run(batch)
-    names = {module: name for name, module in result.named_modules()}
-    for stream in residual_streams(result):
+    for name, module in result.named_modules():
+        if isinstance(module, MultiScaleLinearAttention) and not is_island(name, islands):
+            _equalise_attention(name, module, watch)
+    _equalise_streams(result, watch, strength, islands)
+    _equalise_pairs(result, watch, strength, islands)
+    return result
+
+
+def _equalise_streams(
+    model: nn.Module, watch: _ChannelWatch, strength: float, islands: Collection[str]
+) -> None:
+    for stream in residual_streams(model):
         if not stream.scalable or any(is_island(name, islands) for name in stream.tensors):
             continue
         by = _scale(torch.stack([watch.reach(n) for n in stream.tensors]).amax(0), strength)
@@ -95,7 +111,13 @@ def equalise(
             divide_output(writer, by)
         for reader in stream.readers:
             multiply_input(reader, by)
-    for layer, following in scalable_pairs(result):
+
+
+def _equalise_pairs(
+    model: nn.Module, watch: _ChannelWatch, strength: float, islands: Collection[str]
+) -> None:
+    names = {module: name for name, module in model.named_modules()}
+    for layer, following in scalable_pairs(model):
         name = names[layer.conv]
         if is_island(name, islands):
             continue
@@ -108,7 +130,36 @@ def equalise(
         by = _scale(reach, strength)
         divide_output(layer, by)
         multiply_input(following, by)
-    return result
+
+
+def _equalise_attention(
+    name: str, attention: MultiScaleLinearAttention, watch: _ChannelWatch
+) -> None:
+    """Give queries, keys and values of every head and scale the same range.
+
+    The output does not change when a head's queries or keys are scaled (they are in the numerator
+    and the denominator of Eq. 3), and changes in proportion to its values, which the projection
+    takes back.
+    """
+    dim, channels = attention.head_dim, attention.qkv.in_channels
+    projection = convolution(attention.proj)
+    restore = torch.ones(projection.in_channels)
+    convs = [attention.qkv, *(convolution(scale.get_submodule("1")) for scale in attention.scales)]
+    paths = ["qkv", *(f"scales.{i}.1" for i in range(len(attention.scales)))]
+    for i, (conv, path) in enumerate(zip(convs, paths, strict=True)):
+        by_head = watch.reach(f"{name}.{path}").view(-1, 3, dim)
+        factor = by_head.amax(dim=2, keepdim=True).clamp(min=1e-6).expand_as(by_head)
+        divide_output(conv, factor.flatten())
+        restore[i * channels : (i + 1) * channels] = factor[:, 2].flatten()
+        if i == 0:
+            for scale in attention.scales:
+                multiply_input(convolution(scale.get_submodule("0")), factor.flatten())
+    multiply_input(projection, restore)
+    for i, scale in enumerate(attention.scales):
+        depth, point = (convolution(scale.get_submodule(leaf)) for leaf in ("0", "1"))
+        by = _scale(watch.reach(f"{name}.scales.{i}.0"), 1.0)
+        divide_output(depth, by)
+        multiply_input(point, by)
 
 
 def _scale(reach: Tensor, strength: float) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 _LOW, _HIGH = -128, 127
 _WEIGHT_HIGH = 127
 _SMALLEST_SCALE = 1e-8
+_UNEVEN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ class QuantizedHardswish(nn.Module):
         channels = scale.numel()
         gate = nn.Conv2d(channels, channels, 1, groups=channels)
         gate.weight.data = scale.detach().reshape(-1, 1, 1, 1) / 6
-        gate.bias = nn.Parameter(torch.full((channels,), 0.5), requires_grad=False)
+        # Not all the same: LiteRT's converter gives a constant bias the first channel's scale.
+        half = 0.5 + torch.linspace(0, _UNEVEN, channels)
+        gate.bias = nn.Parameter(half, requires_grad=False)
         self.gate = QuantizedConv2d(gate, input_range=None, output_range=UNIT)
         self.input_range, self.output_range = input_range, output_range
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.export.quantize.layers import Range, ScaledHardswish
+from evit_cli.models.aggregation import MultiScaleAggregation
+from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import Residual
 
 METHODS = ("minmax", "percentile", "mse")
@@ -99,6 +101,17 @@ class Watch:
         self._known.clear()
         with torch.inference_mode():
             return self.model(batch)
+
+
+def concatenated(model: nn.Module) -> list[list[str]]:
+    """Names of tensors that are concatenated: in int8 that takes one scale for all of them."""
+    groups = []
+    for name, module in model.named_modules():
+        if isinstance(module, MultiScaleLinearAttention | MultiScaleAggregation):
+            first = "qkv" if isinstance(module, MultiScaleLinearAttention) else "value"
+            parts = [first, *(f"scales.{i}.1" for i in range(len(module.scales)))]
+            groups.append([f"{name}.{part}".lstrip(".") for part in parts])
+    return groups
 
 
 class _Histogram:
@@ -194,6 +207,9 @@ def collect_ranges(model: nn.Module, batches: Iterable[Tensor], *, method: str) 
         "mse": _Histogram.best,
     }[method]
     ranges = {name: choose(histogram) for name, histogram in watch.histograms.items()}
+    for group in concatenated(model):
+        low, high = min(ranges[n].low for n in group), max(ranges[n].high for n in group)
+        ranges.update(dict.fromkeys(group, Range(low, high)))
     for name, source in watch.sources.items():
         given = ranges[source]
         ranges[name + INPUT] = Range(given.low, given.high, source)
