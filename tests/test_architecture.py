@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "commands": {
         "config", "data", "export", "inference", "media", "metrics", "models", "runtime", "train",
-        "ui", "weights", "bench", "commands.options",
+        "ui", "weights", "bench", "commands.options", "commands.export_options",
     },
 }  # fmt: skip
 # Inside functions, rooms may also reach these.

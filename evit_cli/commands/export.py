@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from evit_cli.commands import options
+from evit_cli.commands.export_options import (
+    Batch,
+    Calibration,
+    DataFolder,
+    DatasetName,
+    Device,
+    DryRun,
+    Explain,
+    Images,
+    InputSize,
+    Islands,
+    Layout,
+    MaxSize,
+    Opset,
+    Target,
+    Verify,
+)
 from evit_cli.errors import UsageError
-from evit_cli.ui.sink import Sink
+from evit_cli.ui.sink import Mode, Sink
+from evit_cli.weights.catalog import CATALOG
 
 if TYPE_CHECKING:
+    from evit_cli.export.engine import EngineReport
+    from evit_cli.export.images import ImageSet
     from evit_cli.export.job import ExportReport
     from evit_cli.export.plan import ExportPlan
 
@@ -28,52 +47,23 @@ _EXAMPLES = options.examples(
 def export(
     model: options.Model = None,
     weights: options.Weights = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="NAME", help="onnx, tflite, openvino or tensorrt."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device", metavar="PROFILE", help="A name from `evit devices ls`, a file, or auto."
-        ),
-    ] = None,
+    target: Target = None,
+    device: Device = None,
     precision: options.PrecisionName = None,
-    size: Annotated[
-        str | None, typer.Option("--size", metavar="HxW", help="Input size, multiples of 32.")
-    ] = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", metavar="HxW", help="Take any size from --size to this."),
-    ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, max=256, help="Images per run.")] = 1,
-    layout: Annotated[
-        str | None, typer.Option("--layout", metavar="NHWC|NCHW", help="Of the input.")
-    ] = None,
-    opset: Annotated[int | None, typer.Option("--opset", help="Of the ONNX file.")] = None,
-    calib: Annotated[
-        Path | None, typer.Option("--calib", metavar="DIR", help="Real images for int8 ranges.")
-    ] = None,
-    islands: Annotated[
-        str | None,
-        typer.Option("--islands", metavar="NAMES", help="Layers to keep in float in int8."),
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print the error of each layer of an int8 model.")
-    ] = False,
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", metavar="DIR", help="Compare on these; else on evit's own."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="Compare mean IoU on this set.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Its folder.")] = None,
+    size: InputSize = None,
+    max_size: MaxSize = None,
+    batch: Batch = 1,
+    layout: Layout = None,
+    opset: Opset = None,
+    calib: Calibration = None,
+    islands: Islands = None,
+    explain: Explain = False,
+    images: Images = None,
+    dataset: DatasetName = None,
+    data: DataFolder = None,
     max_images: options.MaxImages = None,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare the artifact with its source.")
-    ] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    verify: Verify = True,
+    dry_run: DryRun = False,
     out: options.Out = None,
     force: options.Force = False,
     offline: options.Offline = False,
@@ -83,17 +73,23 @@ def export(
 ) -> None:
     """Write a model as one file for a runtime or a device, and compare it with its source."""
     sink = Sink(json_output=json_output, quiet=quiet)
+    from evit_cli.export.engine import check_free, engine_path
     from evit_cli.export.images import load_images
-    from evit_cli.export.job import ExportJob, check_free, run_export
-    from evit_cli.export.labels import open_labels
-    from evit_cli.export.plan import ExportRequest, make_plan
     from evit_cli.runtime.open import parse_backend, parse_precision
-    from evit_cli.ui.download import download_progress
-    from evit_cli.ui.progress import progress_for
-    from evit_cli.weights.load import load_model
 
     if (dataset is None) != (data is None):
         raise UsageError("--dataset and --data go together")
+    compared = load_images(images, limit=max_images or _IMAGES) if verify else None
+    if model and Path(model).suffix == ".onnx":
+        if target not in (None, "tensorrt"):
+            raise UsageError(
+                "of an .onnx file only an engine can be made", hint="--target tensorrt"
+            )
+        check_free(engine_path(Path(model), out), force=force)
+        _build_engine(sink, Path(model), compared, device, out)
+        return
+    from evit_cli.export.plan import ExportRequest, make_plan
+
     request = ExportRequest(
         target=parse_backend(target),
         device=device,
@@ -105,20 +101,30 @@ def export(
         layout=layout,
         out=out,
     )
+    if dry_run and weights is None and model in CATALOG:
+        _show_plan(sink, make_plan(request, CATALOG[model].info))
+        return
+    from evit_cli.export.job import ExportJob, run_export
+    from evit_cli.export.labels import open_labels
+    from evit_cli.ui.download import download_progress
+    from evit_cli.ui.progress import progress_for
+    from evit_cli.weights.load import load_model
+
     loaded = load_model(model, weights=weights, offline=offline, progress=download_progress(sink))
     plan = make_plan(request, loaded.info)
     if dry_run:
         _show_plan(sink, plan)
         return
     check_free(plan.path, force=force)
+    labels = None
+    if dataset and data:
+        labels = open_labels(loaded.info, dataset, data, max_images=max_images)
     job = ExportJob(
         plan,
         loaded.model,
         calibration=None if calib is None else load_images(calib, limit=_CALIBRATION_IMAGES),
-        images=load_images(images, limit=max_images or _IMAGES) if verify else None,
-        labels=open_labels(loaded.info, dataset, data, max_images=max_images)
-        if dataset and data
-        else None,
+        images=compared,
+        labels=labels,
         islands=tuple(options.split_list(islands)),
         explain=explain,
         force=force,
@@ -128,44 +134,55 @@ def export(
     _render(sink, plan, run_export(job, progress=progress_for(sink)))
 
 
+def _build_engine(
+    sink: Sink, onnx: Path, images: ImageSet | None, device: str | None, out: Path | None
+) -> None:
+    from evit_cli.export.engine import build_from_onnx, engine_path
+    from evit_cli.export.summary import report_document
+    from evit_cli.ui.progress import progress_for
+
+    report = build_from_onnx(
+        onnx,
+        engine_path(onnx, out),
+        device=device,
+        images=images,
+        notice=sink.say,
+        progress=progress_for(sink),
+    )
+    _show(sink, report, report_document(report.written, report.description))
+
+
 def _show_plan(sink: Sink, plan: ExportPlan) -> None:
-    rows = [
-        {"what": choice.what, "value": choice.value, "why": choice.why} for choice in plan.choices
-    ]
-    sink.json({"model": plan.info.name, "path": str(plan.path.absolute()), "choices": rows})
+    from evit_cli.export.summary import plan_rows
+
+    rows = plan_rows(plan)
+    sink.json({"model": plan.info.name, "choices": rows})
     for row in rows:
-        sink.line(f"{row['what']}\t{row['value']}\t{row['why']}")
-    sink.line(f"file\t{plan.path.absolute()}\t")
+        sink.line("\t".join(row.values()).rstrip())
+
+
+def _show(sink: Sink, report: ExportReport | EngineReport, document: dict[str, Any]) -> None:
+    from evit_cli.export.summary import verdict_line
+
+    sink.json(document)
+    for path in report.written:
+        sink.line(str(path))
+    good, line = verdict_line(report.verification)
+    (sink.say if good else sink.warn)(line)
 
 
 def _render(sink: Sink, plan: ExportPlan, report: ExportReport) -> None:
-    from evit_cli.export.board import board_command
-    from evit_cli.runtime.description import encode_description
+    from evit_cli.export.summary import board_command, layer_rows, report_document
 
-    sink.json(
-        {
-            "written": [str(path) for path in report.written],
-            "size_bytes": report.size_bytes,
-            "seconds": round(report.seconds, 3),
-            "description": json.loads(encode_description(report.description)),
-        }
-    )
-    for path in report.written:
-        sink.line(str(path))
-    for layer in report.layers:
-        sink.say(str(layer))
-    found = report.verification
-    if found is None:
-        sink.warn("not compared with its source (--no-verify)")
-    else:
-        say = sink.say if found.verdict.value == "PASS" else sink.warn
-        say(f"{found.verdict.value}: {found.reason}; SQNR {found.sqnr_db:.1f} dB")
-        if found.mean_iou is not None:
-            sink.say(f"mean IoU {found.mean_iou:.4f}, of its source {found.source_mean_iou:.4f}")
+    layers, seconds = layer_rows(report.layers), round(report.seconds, 3)
+    more = {"size_bytes": report.size_bytes, "seconds": seconds, "layers": layers}
+    _show(sink, report, report_document(report.written, report.description, **more))
+    if layers and sink.mode is not Mode.JSON:
+        sink.table(tuple(layers[0]), layers, "Signal to error of each layer")
     sink.say(f"{report.size_bytes / 1e6:.2f} MB in {report.seconds:.1f} s")
-    line = board_command(plan, report.description)
-    if line is not None:
-        sink.say(f"on the board: {line}")
+    command = board_command(plan, report.description)
+    if command is not None:
+        sink.say(f"on the board: {command}")
 
 
 def register(app: typer.Typer) -> None:

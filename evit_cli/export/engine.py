@@ -36,6 +36,19 @@ class EngineReport:
     verification: Verification | None
 
 
+def check_free(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        EvitError: one of the files that would be written exists.
+    """
+    if force:
+        return
+    for other in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+        if other.exists():
+            raise EvitError(f"{other} exists already", hint="--force replaces it")
+
+
 def engine_path(onnx: Path, out: Path | None) -> Path:
     """Where the engine goes: beside the file, into a folder, or under the name given."""
     if out is None:

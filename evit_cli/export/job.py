@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from evit_cli.errors import EXIT_VERIFICATION, EvitError
+from evit_cli.export.engine import check_free
 from evit_cli.export.graph import Built, build_graph
 from evit_cli.export.images import ImageSet
 from evit_cli.export.labels import Labels, mean_ious
@@ -23,6 +24,7 @@ from evit_cli.export.litert import write_litert
 from evit_cli.export.onnx import write_onnx
 from evit_cli.export.openvino import write_openvino
 from evit_cli.export.plan import ExportPlan
+from evit_cli.export.quantize import LayerError
 from evit_cli.export.verify import Verdict, Verification, verify, with_labels
 from evit_cli.runtime.description import Description, describe_artifact
 from evit_cli.runtime.open import open_artifact
@@ -81,7 +83,7 @@ class ExportReport:
     seconds: float
     verify_s: float
     verification: Verification | None
-    layers: tuple[object, ...] = ()
+    layers: tuple[LayerError, ...] = ()
 
 
 def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportReport:
@@ -147,19 +149,6 @@ def describe(plan: ExportPlan, built: Built) -> Description:
     )
 
 
-def check_free(path: Path, *, force: bool) -> None:
-    """Refuse to overwrite.
-
-    Raises:
-        EvitError: one of the files that would be written exists.
-    """
-    if force:
-        return
-    for other in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
-        if other.exists():
-            raise EvitError(f"{other} exists already", hint="--force replaces it")
-
-
 @contextmanager
 def _workshop(path: Path) -> Iterator[Path]:
     """A folder on the same disk as `path`, gone afterwards."""
@@ -197,8 +186,14 @@ def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification
     session = open_artifact(artifact, threads=job.threads)
     source = TorchSession(job.model, job.plan.info, threads=job.threads, device="cpu")
     try:
+        plan = job.plan
         result = verify(
-            session, source, job.images, images_sha256=job.images.sha256, progress=progress
+            session,
+            source,
+            job.images,
+            images_sha256=job.images.sha256,
+            sizes_hw=(plan.size_hw, plan.largest_hw) if plan.largest_hw else (),
+            progress=progress,
         )
         if job.labels is None or result.verdict is Verdict.FAIL:
             return result

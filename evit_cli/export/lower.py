@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from evit_cli.export.attention import TokenAttention
+from evit_cli.export.form import Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
 from evit_cli.export.strips import StripMBConv
 from evit_cli.models.attention import MultiScaleLinearAttention
@@ -19,29 +19,6 @@ from evit_cli.models.segment import SegmentHead
 from evit_cli.types import ImageSize, Preprocess
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Form:
-    """Which equal forms of the model's parts to take.
-
-    Attributes:
-        tokens: attention by `TokenAttention` (float32, batch 1); otherwise as in the model, whose
-            intermediates float16 can hold.
-        strips: wide blocks in strips that fit the cache; for runtimes that run operator by
-            operator on a CPU.
-        channels_last: the input is (B, H, W, 3), otherwise (B, 3, H, W).
-        uint8: the input is uint8, otherwise float32; 0 to 255 in either.
-        outputs_last: classes are the last dimension of the output.
-        free_size: height and width are not fixed.
-    """
-
-    tokens: bool = False
-    strips: bool = False
-    channels_last: bool = True
-    uint8: bool = True
-    outputs_last: bool = False
-    free_size: bool = False
 
 
 class ImageModel(nn.Module):

@@ -13,7 +13,7 @@ from pathlib import Path
 from evit_cli.config.device import detect_profile, load_profile
 from evit_cli.config.profile import Profile
 from evit_cli.errors import EvitError, UsageError
-from evit_cli.export.lower import Form
+from evit_cli.export.form import Form
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Task
 
 SUFFIXES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError
 from evit_cli.inference.class_map import class_map
-from evit_cli.inference.preprocess import ImageU8, fit, resize_short_and_crop
+from evit_cli.inference.preprocess import ImageU8, Placement, fit, resize_short_and_crop
 from evit_cli.inference.segmenter import Segmenter
 from evit_cli.runtime.session import Session
 from evit_cli.types import ImageSize, NoProgress, Precision, Progress, Task
@@ -145,6 +145,7 @@ def verify(
     images: Iterable[ImageU8],
     *,
     images_sha256: str = "",
+    sizes_hw: Sequence[ImageSize] = (),
     progress: Progress | None = None,
 ) -> Verification:
     """Run both on the same inputs and judge.
@@ -154,6 +155,7 @@ def verify(
         source: what it was made from.
         images: (H, W, 3) uint8 RGB.
         images_sha256: of the set, for the record.
+        sizes_hw: of an artifact with free sizes: those to compare at, in turn; by default 512x1024.
         progress: gets one step per image.
 
     Raises:
@@ -162,11 +164,13 @@ def verify(
     progress = progress or NoProgress()
     tally, kept, decided, count = _Tally(), 0.0, 0.0, 0
     segment = source.info.task is Task.SEGMENT
-    segmenter = _segmenter(artifact) if segment else None
+    # It places images as `evit segment` would.
+    segmenter = Segmenter(artifact) if segment else None
+    sizes_hw = tuple(sizes_hw) or (_SIDE,)
     progress.start(None, "image")
     try:
         for image in images:
-            canvas = _canvas(image, artifact, segmenter)
+            canvas = _canvas(image, artifact, segmenter, sizes_hw[count % len(sizes_hw)])
             found = artifact.run({"image": canvas[None]})["logits"]
             expected = source.run({"image": canvas[None]})["logits"]
             tally.add(found, expected)
@@ -210,18 +214,16 @@ def with_labels(result: Verification, found: float, source: float) -> Verificati
     return Verification(**values)
 
 
-def _segmenter(artifact: Session) -> Segmenter:
-    """It places images as `evit segment` would; where sizes are free, in a usual one."""
-    free = artifact.inputs[0].shape[1] is None
-    return Segmenter(artifact, size_hw=_SIDE if free else None)
-
-
-def _canvas(image: ImageU8, artifact: Session, segmenter: Segmenter | None) -> ImageU8:
-    """The input that the artifact would get for an image."""
+def _canvas(
+    image: ImageU8, artifact: Session, segmenter: Segmenter | None, size_hw: ImageSize
+) -> ImageU8:
+    """The input that the artifact would get for an image; where sizes are free, of this size."""
     preprocess = artifact.info.preprocess
     if segmenter is None:
         return resize_short_and_crop(image, preprocess)
-    placement = segmenter.placement(ImageSize(*image.shape[:2]))
+    own = ImageSize(*image.shape[:2])
+    free = segmenter.fixed_hw is None
+    placement = Placement(own, size_hw, size_hw) if free else segmenter.placement(own)
     return fit(image, placement, interpolation=preprocess.interpolation)
 
 

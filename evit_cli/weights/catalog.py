@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evit_cli.errors import EvitError, suggest
-from evit_cli.types import ImageSize, Preprocess, Task
+from evit_cli.models.classes import class_set
+from evit_cli.types import ImageSize, ModelInfo, Preprocess, Task
 
 APACHE = "Apache-2.0"
 
@@ -52,6 +53,18 @@ class CatalogEntry:
     params: int
     macs: str
     aliases: tuple[str, ...] = ()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What a model with these weights says about itself, as far as is known without them."""
+        return ModelInfo(
+            name=self.name,
+            task=self.task,
+            preprocess=self.preprocess,
+            classes=class_set(self.dataset) if self.dataset else None,
+            licence=self.licence,
+            sha256=self.sha256 or "",
+        )
 
     @property
     def approximate_bytes(self) -> int:

@@ -22,7 +22,7 @@ from evit_cli.export.verify import (
     verify,
     with_labels,
 )
-from evit_cli.types import Precision, Task
+from evit_cli.types import ImageSize, Precision, Task
 from tests.helpers.exports import random_images
 from tests.helpers.verdict_sessions import SIDE, FixedSession
 
@@ -145,11 +145,13 @@ def test_both_get_the_same_input_as_evit_segment_would_place_it() -> None:
         assert np.array_equal(left, right)
 
 
-def test_a_free_size_is_compared_at_one() -> None:
+def test_free_sizes_are_compared_in_turn_at_those_given() -> None:
     artifact = FixedSession(free=True)
-    found = verify(artifact, FixedSession(free=True), IMAGES[:1])
-    assert found.verdict is Verdict.PASS
-    assert artifact.seen[0].shape == (1, 512, 1024, 3)
+    sizes = (ImageSize(64, 64), ImageSize(96, 160))
+    assert verify(artifact, FixedSession(), IMAGES, sizes_hw=sizes).verdict is Verdict.PASS
+    assert [image.shape[1:3] for image in artifact.seen] == [(64, 64), (96, 160), (64, 64)]
+    verify(artifact, FixedSession(), IMAGES[:1])
+    assert artifact.seen[-1].shape == (1, 512, 1024, 3)
 
 
 def test_progress_is_closed_whatever_happens() -> None:

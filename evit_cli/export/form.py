@@ -1,0 +1,28 @@
+"""The choice among equal forms of a model; no torch is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which equal forms of the model's parts to take.
+
+    Attributes:
+        tokens: attention by `TokenAttention` (float32, batch 1); otherwise as in the model, whose
+            intermediates float16 can hold.
+        strips: wide blocks in strips that fit the cache; for runtimes that run operator by
+            operator on a CPU.
+        channels_last: the input is (B, H, W, 3), otherwise (B, 3, H, W).
+        uint8: the input is uint8, otherwise float32; 0 to 255 in either.
+        outputs_last: classes are the last dimension of the output.
+        free_size: height and width are not fixed.
+    """
+
+    tokens: bool = False
+    strips: bool = False
+    channels_last: bool = True
+    uint8: bool = True
+    outputs_last: bool = False
+    free_size: bool = False
