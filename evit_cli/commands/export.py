@@ -7,24 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from evit_cli.commands import export_options as own
 from evit_cli.commands import options
-from evit_cli.commands.export_options import (
-    Batch,
-    Calibration,
-    DataFolder,
-    DatasetName,
-    Device,
-    DryRun,
-    Explain,
-    Images,
-    InputSize,
-    Islands,
-    Layout,
-    MaxSize,
-    Opset,
-    Target,
-    Verify,
-)
 from evit_cli.errors import UsageError
 from evit_cli.ui.sink import Mode, Sink
 from evit_cli.weights.catalog import CATALOG
@@ -36,7 +20,7 @@ if TYPE_CHECKING:
     from evit_cli.export.plan import ExportPlan
 
 _IMAGES = 8
-_CALIBRATION_IMAGES = 64
+_CALIBRATION_IMAGES = 32
 _EXAMPLES = options.examples(
     "evit export --model seg-b0-cityscapes --device orin --size 512x1024",
     "evit export --model seg-b0-cityscapes --target tflite --precision int8 --calib frames/",
@@ -47,23 +31,23 @@ _EXAMPLES = options.examples(
 def export(
     model: options.Model = None,
     weights: options.Weights = None,
-    target: Target = None,
-    device: Device = None,
+    target: own.Target = None,
+    device: own.Device = None,
     precision: options.PrecisionName = None,
-    size: InputSize = None,
-    max_size: MaxSize = None,
-    batch: Batch = 1,
-    layout: Layout = None,
-    opset: Opset = None,
-    calib: Calibration = None,
-    islands: Islands = None,
-    explain: Explain = False,
-    images: Images = None,
-    dataset: DatasetName = None,
-    data: DataFolder = None,
+    size: own.InputSize = None,
+    max_size: own.MaxSize = None,
+    batch: own.Batch = 1,
+    layout: own.Layout = None,
+    opset: own.Opset = None,
+    calib: own.Calibration = None,
+    islands: own.Islands = None,
+    explain: own.Explain = False,
+    images: own.Images = None,
+    dataset: own.DatasetName = None,
+    data: own.DataFolder = None,
     max_images: options.MaxImages = None,
-    verify: Verify = True,
-    dry_run: DryRun = False,
+    verify: own.Verify = True,
+    dry_run: own.DryRun = False,
     out: options.Out = None,
     force: options.Force = False,
     offline: options.Offline = False,
@@ -77,8 +61,6 @@ def export(
     from evit_cli.export.images import load_images
     from evit_cli.runtime.open import parse_backend, parse_precision
 
-    if (dataset is None) != (data is None):
-        raise UsageError("--dataset and --data go together")
     compared = load_images(images, limit=max_images or _IMAGES) if verify else None
     if model and Path(model).suffix == ".onnx":
         if target not in (None, "tensorrt"):
@@ -116,15 +98,14 @@ def export(
         _show_plan(sink, plan)
         return
     check_free(plan.path, force=force)
-    labels = None
-    if dataset and data:
-        labels = open_labels(loaded.info, dataset, data, max_images=max_images)
     job = ExportJob(
         plan,
         loaded.model,
-        calibration=None if calib is None else load_images(calib, limit=_CALIBRATION_IMAGES),
+        calibration=None
+        if calib is None
+        else load_images(calib, limit=_CALIBRATION_IMAGES, at_least=8),
         images=compared,
-        labels=labels,
+        labels=open_labels(loaded.info, dataset, data, max_images=max_images),
         islands=tuple(options.split_list(islands)),
         explain=explain,
         force=force,

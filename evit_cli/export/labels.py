@@ -25,14 +25,18 @@ class Labels:
 
 
 def open_labels(
-    info: ModelInfo, dataset: str, folder: Path, *, max_images: int | None = None
-) -> Labels:
-    """The validation part of a labelled set, as `evit eval` opens it.
+    info: ModelInfo, dataset: str | None, folder: Path | None, *, max_images: int | None = None
+) -> Labels | None:
+    """The validation part of a labelled set, as `evit eval` opens it; None where none is named.
 
     Raises:
         UsageError: the model does not segment.
         EvitError: the set is not there, or has other classes.
     """
+    if (dataset is None) != (folder is None):
+        raise UsageError("--dataset and --data go together")
+    if dataset is None or folder is None:
+        return None
     if info.task is not Task.SEGMENT or info.classes is None:
         raise UsageError(f"--dataset is for segmentation, and {info.name} does not segment")
     translation = choose_translation(None, info.classes, dataset)

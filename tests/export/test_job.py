@@ -183,10 +183,10 @@ def test_a_converter_that_fails_is_quoted_in_one_line(
         raise AssertionError(text)
 
     monkeypatch.setattr(litert_torch, "convert", fail)
-    with pytest.raises(EvitError, match="litert-torch failed: (first|no reason)$"):
+    with pytest.raises(EvitError, match=r"litert-torch failed: (first|no reason)$"):
         run_export(tiny_job(tmp_path / "m.tflite", Backend.TFLITE))
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(EvitError, match="exporter failed: (first|no reason)$"):
+    with pytest.raises(EvitError, match=r"exporter failed: (first|no reason)$"):
         run_export(tiny_job(tmp_path / "m.onnx"))
     assert names(tmp_path) == set()
 
@@ -204,14 +204,14 @@ def test_too_little_memory_is_not_the_models_fault(
 
 def test_labels_are_measured_on_both(tmp_path: Path) -> None:
     from evit_cli.data.open import open_examples
-    from evit_cli.models.class_maps import ClassTranslation
+    from evit_cli.models.class_maps import identity
 
     folder = write_folders(tmp_path / "set", [np.full((64, 96), i, np.uint8) for i in range(2)])
     examples = open_examples("folders", folder, "val", num_classes=CLASSES)
     job = tiny_job(tmp_path / "m.onnx")
     classes = job.plan.info.classes
     assert classes is not None
-    labels = Labels(examples, ClassTranslation(None, classes.classes))
+    labels = Labels(examples, identity(classes))
     report = run_export(replace(job, labels=labels))
     found = report.verification
     assert found is not None
