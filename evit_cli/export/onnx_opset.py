@@ -16,6 +16,7 @@ def write_in_opset(model: Any, opset: int) -> None:
 
     - 18: reductions take their axes as an input, `Split` a number of parts;
     - 17: `LayerNormalization`;
+    - 15: `Shape` of a part of the axes;
     - 14: `HardSwish`, and an attribute of `Reshape` that is 0 here.
     """
     if opset < 18:
@@ -25,6 +26,8 @@ def write_in_opset(model: Any, opset: int) -> None:
         _replace(model, ("LayerNormalization",), lambda node: _layer_norm(model, node))
         # ONNX has it since 14, but the TensorRT of that time does not take it.
         _replace(model, ("HardSwish",), _gate)
+    if opset < 15:
+        _replace(model, ("Shape",), lambda node: _part_of_shape(model, node))
     if opset < 14:
         for node in model.graph.node:
             if node.op_type == "Reshape":
@@ -74,6 +77,27 @@ def _slices(model: Any, node: Any) -> list[Any]:
         name = f"{node.name}_{i}"
         nodes.append(onnx.helper.make_node("Slice", [node.input[0], *names], [result], name=name))
     return nodes
+
+
+def _part_of_shape(model: Any, node: Any) -> list[Any]:
+    """The whole shape, then a slice of it."""
+    import numpy as np
+    import onnx
+
+    bounds = {a.name: int(onnx.helper.get_attribute_value(a)) for a in node.attribute}
+    if not bounds:
+        return [node]
+    names = []
+    for part, value in (("start", bounds.get("start", 0)), ("end", bounds.get("end", 2**31))):
+        name = f"{node.name}_{part}"
+        tensor = onnx.numpy_helper.from_array(np.array([value], np.int64), name)
+        model.graph.initializer.append(tensor)
+        names.append(name)
+    (result,), whole = node.output, f"{node.output[0]}_whole"
+    return [
+        onnx.helper.make_node("Shape", list(node.input), [whole], name=f"{node.name}_whole"),
+        onnx.helper.make_node("Slice", [whole, *names], [result], name=node.name),
+    ]
 
 
 def _sizes(model: Any, node: Any, attributes: dict[str, Any]) -> list[int]:

@@ -77,8 +77,19 @@ class StripMBConv(nn.Module):
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
-    """Along the rows, a few at a time."""
+    """(B, C, h, W) each, along the rows, a few at a time.
+
+    The converter merges concatenations of concatenations, so every other level joins rows that are
+    flattened, which costs nothing where channels are last.
+    """
+    if len(parts) <= _CONCATENATED:
+        return torch.cat(parts, dim=2)
+    batch, channels, _, width = parts[0].shape
+    parts, flat = [part.permute(0, 2, 3, 1) for part in parts], False  # (B, h, W, C)
     while len(parts) > 1:
         groups = range(0, len(parts), _CONCATENATED)
-        parts = [torch.cat(parts[i : i + _CONCATENATED], dim=2) for i in groups]
-    return parts[0]
+        parts = [torch.cat(parts[i : i + _CONCATENATED], dim=1) for i in groups]
+        flat = not flat and len(parts) > 1
+        row = (width * channels,) if flat else (width, channels)
+        parts = [part.reshape(batch, -1, *row) for part in parts]
+    return parts[0].permute(0, 3, 1, 2)

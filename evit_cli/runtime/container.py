@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import xml.etree.ElementTree as ET
 import zipfile
@@ -18,6 +19,8 @@ from pathlib import Path
 KEY = "evit"
 _MEMBER = "evit.json"
 _METADATA_PROPS = 14  # ModelProto.metadata_props in onnx.proto
+_DAMAGED = (zipfile.BadZipFile, ET.ParseError, LookupError, ValueError, RuntimeError, EOFError)
+"""What the standard library raises on damaged archives and XML."""
 
 
 def write_text(artifact: Path, text: str) -> None:
@@ -56,9 +59,16 @@ def read_text(artifact: Path) -> str | None:
         if artifact.suffix == ".onnx":
             return _onnx_entry(artifact.read_bytes())[2]
         with zipfile.ZipFile(artifact) as archive:
-            return archive.read(_MEMBER).decode("utf-8")
-    except (zipfile.BadZipFile, ET.ParseError, KeyError, ValueError):
+            entry = archive.getinfo(_MEMBER)
+            # evit compresses nothing; what claims so is damaged, and decompressors raise anything.
+            stored = entry.compress_type == zipfile.ZIP_STORED
+            return archive.read(entry).decode("utf-8") if stored else None
+    except _DAMAGED:
         return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # the archive's offsets point before the file
+            return None
+        raise
 
 
 def model_length(artifact: Path) -> int:
@@ -70,8 +80,12 @@ def model_length(artifact: Path) -> int:
                 return size
             # Offsets count from where the archive begins once what stands before it is skipped.
             return archive.infolist()[0].header_offset
-    except zipfile.BadZipFile:
+    except _DAMAGED:
         return size
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return size
+        raise
 
 
 def _zip(text: str) -> bytes:

@@ -188,20 +188,25 @@ def test_no_runtime_is_an_error(monkeypatch: pytest.MonkeyPatch, around: Surroun
     assert not any(check.broken for check in checks[1:])
 
 
-def test_one_runtime_is_enough(monkeypatch: pytest.MonkeyPatch, around: Surroundings) -> None:
-    _install(monkeypatch, "tflite_runtime")
-    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
-    checks = libraries.check_runtimes(around)
-    assert find(checks, "any runtime").detail == "tflite"
-    assert find(checks, "tflite").detail == "tflite_runtime 1.0, not tried (--deep tries it)"
-
-
-def test_a_runtime_that_evit_cannot_use_yet_is_not_enough(
-    monkeypatch: pytest.MonkeyPatch, around: Surroundings
+@pytest.mark.parametrize(
+    ("backend", "module"),
+    [
+        ("torch", "torch"),
+        ("onnx", "onnxruntime"),
+        ("tflite", "ai_edge_litert"),
+        ("tflite", "tflite_runtime"),
+        ("tensorrt", "tensorrt"),
+        ("openvino", "openvino"),
+    ],
+)
+def test_one_runtime_is_enough(
+    backend: str, module: str, monkeypatch: pytest.MonkeyPatch, around: Surroundings
 ) -> None:
-    _install(monkeypatch, "tflite_runtime")
-    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", (Backend.TORCH,))
-    assert find(libraries.check_runtimes(around), "any runtime").broken
+    _install(monkeypatch, module)
+    checks = libraries.check_runtimes(around)
+    assert not find(checks, "any runtime").broken
+    assert find(checks, "any runtime").detail == backend
+    assert find(checks, backend).detail == f"{module} 1.0, not tried (--deep tries it)"
 
 
 def test_a_jetson_is_never_told_to_install_plain_torch(
@@ -242,7 +247,6 @@ def test_deep(
 ) -> None:
     _install(monkeypatch, "onnxruntime")
     done = subprocess.CompletedProcess(["x"], code, "", stderr)
-    monkeypatch.setattr(libraries, "RUNNABLE_BACKENDS", tuple(Backend))
     checks = libraries.check_runtimes(around, lambda name: done)
     assert find(checks, "onnx").status is status
     assert detail in find(checks, "onnx").detail

@@ -95,11 +95,12 @@ def relative_error(wanted: Tensor, found: Tensor) -> float:
     return float((wanted - found).square().mean().sqrt() / wanted.std())
 
 
+@pytest.mark.parametrize("gates", [("backbone", "head"), ("backbone.stages.0",)])
 @pytest.mark.parametrize("name", ["seg-b0-cityscapes", "seg-l1-cityscapes", "cls-b0"])
-def test_equalising_changes_no_output(name: str) -> None:
+def test_equalising_changes_no_output(name: str, gates: tuple[str, ...]) -> None:
     model = fuse(uneven(build_model(get_variant(name)).eval()))
     images = batches(2)
-    equal = equalise(model, images)
+    equal = equalise(model, images, gates=gates)
     with torch.inference_mode():
         wanted, found = model(images[0]), equal(images[0])
     assert float((wanted - found).abs().max() / wanted.std()) < 1e-3

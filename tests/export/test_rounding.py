@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from evit_cli.export.form import Form
 from evit_cli.export.graph import build_graph
 from evit_cli.export.images import load_images
-from evit_cli.export.lower import Form, ImageModel, lower
+from evit_cli.export.lower import ImageModel, lower
 from evit_cli.export.plan import ExportRequest, make_plan
 from evit_cli.export.rounding import absorb_rounding
 from evit_cli.inference.class_map import class_map
+from evit_cli.media.images import read_image
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm
 from evit_cli.models.variants import VARIANTS
@@ -130,8 +133,6 @@ def test_a_layer_that_runs_twice_is_rounded_and_not_corrected() -> None:
 @pytest.mark.slow
 def test_float16_keeps_the_classes_of_a_street_frame() -> None:
     """The published B0 on a frame of Frankfurt at 512x1024, as `evit export` writes it."""
-    import cv2
-
     weights = shared_dir("data", "weights", "efficientvit_seg_b0_cityscapes.pt")
     frame = shared_dir("data", "frames", "cityscapes_frankfurt_000294.png")
     loaded = load_model(None, weights=weights)
@@ -140,7 +141,7 @@ def test_float16_keeps_the_classes_of_a_street_frame() -> None:
     plan = make_plan(request, loaded.info)
     half = build_graph(plan, loaded.model, None).model
     full = ImageModel(lower(loaded.model, size, plan.form), loaded.info.preprocess, plan.form)
-    rgb = cv2.cvtColor(cv2.imread(str(frame)), cv2.COLOR_BGR2RGB)
+    rgb = read_image(frame)[0]
     image = torch.from_numpy(cv2.resize(rgb, (1024, 512), interpolation=cv2.INTER_AREA))[None]
     labels = [class_map(run(model, image)[0].numpy(), size) for model in (half, full)]
     assert float(np.mean(labels[0] == labels[1])) >= 0.999

@@ -38,7 +38,7 @@ XML = (
 SUFFIXES = [".onnx", ".xml", ".tflite", ".engine", ".plan"]
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 quick = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,12 @@ import pytest
 from evit_cli.errors import EvitError, MissingDependency, UsageError
 from evit_cli.inference.segmenter import Segmenter
 from evit_cli.runtime import litert_session
-from evit_cli.runtime.description import description_path, read_description
+from evit_cli.runtime.container import model_length
+from evit_cli.runtime.description import (
+    description_path,
+    encode_description,
+    read_description,
+)
 from evit_cli.runtime.litert_session import LitertSession
 from evit_cli.runtime.open import open_session
 from evit_cli.types import Backend, ImageSize, Precision
@@ -35,10 +39,10 @@ def picture() -> np.ndarray:
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """A copy of the artifact and its description that may be spoilt."""
+    """A copy of the artifact that may be spoilt; its description lies beside it alone."""
     path = tmp_path / "model.tflite"
-    shutil.copy(STREET.artifact, path)
-    shutil.copy(description_path(STREET.artifact), description_path(path))
+    path.write_bytes(STREET.artifact.read_bytes()[: model_length(STREET.artifact)])
+    description_path(path).write_text(encode_description(read_description(STREET.artifact)))
     return path
 
 
@@ -93,7 +97,8 @@ def test_without_its_description(copied: Path) -> None:
 
 def test_a_description_of_another_size_or_format(copied: Path) -> None:
     document = json.loads(description_path(copied).read_text())
-    description_path(copied).write_text(json.dumps(document | {"size_hw": [64, 64]}))
+    other = document | {"input": document["input"] | {"size_hw": [64, 64]}}
+    description_path(copied).write_text(json.dumps(other))
     with pytest.raises(EvitError, match=r"its description says uint8 \(1, 64, 64, 3\)"):
         LitertSession(copied)
     description_path(copied).write_text(json.dumps(document | {"format": 99}))

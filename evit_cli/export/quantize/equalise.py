@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import ScaledHardswish
+from evit_cli.export.quantize.layers import ScaledHardswish, SixfoldHardswish
 from evit_cli.export.quantize.ranges import Watch, is_island
 from evit_cli.export.quantize.structure import (
     convolution,
@@ -27,6 +27,8 @@ from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import ConvNorm
 
 M = TypeVar("M", bound=nn.Module)
+
+EVERYWHERE = ("backbone", "head")
 
 
 class _ChannelWatch(Watch):
@@ -75,6 +77,7 @@ def equalise(
     *,
     strength: float = 1.0,
     islands: Collection[str] = (),
+    gates: Collection[str] = EVERYWHERE,
 ) -> M:
     """A copy of a float model whose channels all use their tensor's codes.
 
@@ -83,6 +86,8 @@ def equalise(
         batches: its inputs, normalised RGB (B, 3, H, W): the ranges of channels are measured.
         strength: 1 makes the channels' ranges equal; less leaves more to the weights.
         islands: paths of modules that will stay float and are left as they are.
+        gates: paths of modules whose hard-swishes get a scale per channel, which costs time
+            (`QuantizedHardswish`); the others get the fast form without.
 
     Returns:
         The copy; its outputs agree with the model's to 1e-4 of their deviation.
@@ -96,7 +101,7 @@ def equalise(
         if isinstance(module, MultiScaleLinearAttention) and not is_island(name, islands):
             _equalise_attention(name, module, watch)
     _equalise_streams(result, watch, strength, islands)
-    _equalise_pairs(result, watch, strength, islands)
+    _equalise_pairs(result, watch, strength, islands, gates)
     return result
 
 
@@ -114,12 +119,20 @@ def _equalise_streams(
 
 
 def _equalise_pairs(
-    model: nn.Module, watch: _ChannelWatch, strength: float, islands: Collection[str]
+    model: nn.Module,
+    watch: _ChannelWatch,
+    strength: float,
+    islands: Collection[str],
+    gates: Collection[str],
 ) -> None:
     names = {module: name for name, module in model.named_modules()}
     for layer, following in scalable_pairs(model):
         name = names[layer.conv]
         if is_island(name, islands):
+            continue
+        if isinstance(layer.act, nn.Hardswish) and not is_island(name, gates):
+            layer.act = SixfoldHardswish()
+            multiply_input(following, torch.full((following.in_channels,), 1 / 6))
             continue
         if isinstance(layer.act, nn.Hardswish | ScaledHardswish):
             # What lies below -3 becomes zero, clipped or not.

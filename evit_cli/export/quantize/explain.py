@@ -15,6 +15,7 @@ from evit_cli.export.quantize.layers import (
     QuantizedConv2d,
     QuantizedHardswish,
     QuantizedResidual,
+    QuantizedSixfoldHardswish,
     Snapped,
     snap,
 )
@@ -96,7 +97,13 @@ def explain(model: nn.Module, quantised: nn.Module, batches: Iterable[Tensor]) -
     layers = {name: module for name, module in model.named_modules() if is_point(module)}
     twins = {name: quantised.get_submodule(name) for name in layers}
     after = activation_after(model)
-    kinds = (QuantizedConv2d, QuantizedHardswish, QuantizedResidual, Snapped)
+    kinds = (
+        QuantizedConv2d,
+        QuantizedHardswish,
+        QuantizedSixfoldHardswish,
+        QuantizedResidual,
+        Snapped,
+    )
     alone = {name: _Power() for name in layers}
     cumulative = {name: _Power() for name in layers}
     outputs: dict[str, Tensor] = {}

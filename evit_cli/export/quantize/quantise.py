@@ -13,8 +13,10 @@ from evit_cli.export.quantize.layers import (
     QuantizedConv2d,
     QuantizedHardswish,
     QuantizedResidual,
+    QuantizedSixfoldHardswish,
     Range,
     ScaledHardswish,
+    SixfoldHardswish,
     Snapped,
 )
 from evit_cli.export.quantize.ranges import INPUT, is_island, is_point
@@ -74,6 +76,8 @@ def _quantised(module: nn.Module, taken: Range | None, own: Range, width: int | 
         return QuantizedResidual(module.main, taken, own)
     if isinstance(module, ScaledHardswish):
         return QuantizedHardswish(module.scale.flatten(), taken, own)
+    if isinstance(module, SixfoldHardswish):
+        return QuantizedSixfoldHardswish(taken, own)
     if isinstance(module, nn.Hardswish) and width is not None:
         return QuantizedHardswish(torch.ones(width), taken, own)
     return Snapped(module, own)

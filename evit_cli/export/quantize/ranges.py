@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import Range, ScaledHardswish
+from evit_cli.export.quantize.layers import Range, ScaledHardswish, SixfoldHardswish
 from evit_cli.models.aggregation import MultiScaleAggregation
 from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import Residual
@@ -29,7 +29,8 @@ _CUTS = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3)
 
 def is_point(module: nn.Module) -> bool:
     """Whether the output of a module is quantised."""
-    return isinstance(module, nn.Conv2d | nn.Hardswish | nn.ReLU | ScaledHardswish | Residual)
+    hardswish = nn.Hardswish | ScaledHardswish | SixfoldHardswish
+    return isinstance(module, nn.Conv2d | nn.ReLU | Residual | hardswish)
 
 
 def is_island(name: str, islands: Collection[str]) -> bool:
@@ -44,7 +45,7 @@ def clamp_below(module: nn.Module, x: Tensor) -> Tensor:
     """A hard-swish's input without the part that it turns into zero."""
     if isinstance(module, ScaledHardswish):
         return torch.maximum(x, -3 / module.scale)
-    return x.clamp(min=-3) if isinstance(module, nn.Hardswish) else x
+    return x.clamp(min=-3) if isinstance(module, nn.Hardswish | SixfoldHardswish) else x
 
 
 class Watch:
