@@ -1,6 +1,7 @@
 """The attention of `models.attention` as float32 runtimes like it: fewer passes over the pixels.
 
-The same function of the same weights, rearranged (paper Eq. 3):
+`attention_by_sums` is Eq. (3) as it stands. `TokenAttention` is the same function of the same
+weights, rearranged:
 
 - q, k and v come from convolutions of their own, so that nothing is sliced;
 - the aggregation's 1x1 convolution of v is linear, and what follows it up to the projection is
@@ -29,6 +30,25 @@ def _convolution(weight: Tensor, groups: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(c_in * groups, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
     conv.weight = nn.Parameter(weight.detach().clone().contiguous(), requires_grad=False)
     return conv
+
+
+def attention_by_sums(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Eq. (3) with its sums over all pixels: for float32, or where products are added up in it.
+
+    Args:
+        q: queries, (..., dim, N), float.
+        k: keys, same shape.
+        v: values, same shape.
+
+    Returns:
+        (..., dim, N); zero where a query or all keys are zero.
+    """
+    q, k = torch.relu(q), torch.relu(k)
+    context = v @ k.transpose(-1, -2)  # (..., dim, dim)
+    total = k.sum(dim=-1, keepdim=True)  # (..., dim, 1)
+    denominator = (total.transpose(-1, -2) @ q).clamp(min=FLOOR)  # (..., 1, N)
+    out: Tensor = (context @ q) / denominator
+    return out
 
 
 class TokenAttention(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,8 +11,8 @@ class Form:
     """Which equal forms of the model's parts to take.
 
     Attributes:
-        tokens: attention by `TokenAttention` (float32, batch 1); otherwise as in the model, whose
-            intermediates float16 can hold.
+        attention: "means" as in the model, whose every intermediate float16 can hold; "sums", the
+            fewest operators; "tokens", the fewest passes (`TokenAttention`; float32, batch 1).
         strips: wide blocks in strips that fit the cache; for runtimes that run operator by
             operator on a CPU.
         channels_last: the input is (B, H, W, 3), otherwise (B, 3, H, W).
@@ -20,7 +21,7 @@ class Form:
         free_size: height and width are not fixed.
     """
 
-    tokens: bool = False
+    attention: Literal["means", "sums", "tokens"] = "means"
     strips: bool = False
     channels_last: bool = True
     uint8: bool = True

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.attention import TokenAttention
+from evit_cli.export.attention import TokenAttention, attention_by_sums
 from evit_cli.export.form import Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
 from evit_cli.export.strips import StripMBConv
@@ -68,8 +68,12 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     if any(side % 32 for side in size_hw):
         raise ValueError(f"both sides must be multiples of 32, got {size_hw}")
     fused = fuse(model)
-    if form.tokens:
+    if form.attention == "tokens":
         replace_modules(fused, MultiScaleLinearAttention, TokenAttention)
+    elif form.attention == "sums":
+        for module in fused.modules():
+            if isinstance(module, MultiScaleLinearAttention):
+                module.attend = attention_by_sums
     if form.strips:
         replace_modules(fused, MBConv, StripMBConv)
     for module in fused.modules():

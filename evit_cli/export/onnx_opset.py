@@ -154,4 +154,6 @@ def _layer_norm(model: Any, node: Any) -> list[Any]:
     steps.append(make("Mul", [names["unit"], scale], [scaled]))
     if bias:
         steps.append(make("Add", [scaled, bias[0]], [out]))
+    for step in steps:
+        step.name = f"{node.name}_{step.output[0]}"
     return steps

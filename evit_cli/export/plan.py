@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from evit_cli.config.device import detect_profile, load_profile
 from evit_cli.config.profile import Profile
@@ -252,25 +253,30 @@ def _form(
     # A graph for free sizes reads the input's shape, which TensorRT does not of a uint8 tensor.
     floats = weak or (backend is Backend.TENSORRT and free)
     dtype_why = "normalised in the graph" + ("; TensorRT takes no uint8 here" if floats else "")
-    tokens = backend is Backend.TFLITE and precision is Precision.FP32 and request.batch == 1
+    attention, attention_why = _attention(backend, precision, request.batch)
     note(Choice("input", f"{'float32' if floats else 'uint8'} {layout}", f"{why}; {dtype_why}"))
-    note(
-        Choice(
-            "attention",
-            "sums over the tokens" if tokens else "weighted means",
-            "the fewest passes; float32 holds the sums"
-            if tokens
-            else "every intermediate stays in float16's range",
-        )
-    )
+    note(Choice("attention", f"by {attention}", attention_why))
     return Form(
-        tokens=tokens,
+        attention=attention,
         strips=backend is Backend.TFLITE and precision is Precision.FP32,
         channels_last=layout == "NHWC",
         uint8=not floats,
         outputs_last=backend is Backend.TFLITE,
         free_size=free,
     )
+
+
+def _attention(
+    backend: Backend, precision: Precision, batch: int
+) -> tuple[Literal["means", "sums", "tokens"], str]:
+    """Which form of attention, and why."""
+    if backend is Backend.TENSORRT or (
+        precision is Precision.FP16 and backend is not Backend.OPENVINO
+    ):
+        return "means", "every intermediate stays in float16's range"
+    if backend is Backend.TFLITE and precision is Precision.FP32 and batch == 1:
+        return "tokens", "the fewest passes over the pixels; float32 holds the sums"
+    return "sums", "the fewest operators; float32 holds the sums, and bfloat16 its range"
 
 
 def _builds_here(profile: Profile | None, note: _Note) -> bool:

@@ -18,6 +18,8 @@ float32 island. The one sum left, over a head's channels, fits float16 for queri
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -65,6 +67,9 @@ class MultiScaleLinearAttention(nn.Module):
         head_dim: channels per head.
         scales: kernel sizes of the aggregations; each adds `channels` attention outputs.
         norm_eps: BatchNorm epsilon of the output projection.
+
+    Attributes:
+        attend: `relu_linear_attention`, or another form of it that an export puts there.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class MultiScaleLinearAttention(nn.Module):
         if channels % head_dim:
             raise ValueError(f"{channels} channels do not divide into heads of {head_dim}")
         self.head_dim = head_dim
+        self.attend: Callable[[Tensor, Tensor, Tensor], Tensor] = relu_linear_attention
         width = 3 * channels
         groups = 3 * (channels // head_dim)
         self.qkv = nn.Conv2d(channels, width, 1, bias=False)
@@ -95,5 +101,5 @@ class MultiScaleLinearAttention(nn.Module):
         # Three dimensions, not four: converters take (B, C, H, W) for an image and reorder it.
         multi = multi.reshape(-1, 3 * self.head_dim, h * w)  # (B * heads * scales, 3 dim, N)
         q, k, v = torch.split(multi, self.head_dim, dim=1)
-        out = relu_linear_attention(q, k, v)
+        out = self.attend(q, k, v)
         return self.proj(out.reshape(b, -1, h, w))  # type: ignore[no-any-return]

@@ -133,10 +133,11 @@ def _open_artifact(
 ) -> Session:
     """A session for an artifact file, which decides backend and precision itself."""
     if wanted is not kind:
-        raise UsageError(f"'{path}' is a {kind.value} artifact, which {wanted.value} cannot run")
+        raise UsageError(f"'{path}' is for {kind.value}, which {wanted.value} cannot run")
     session = open_artifact(path, threads=threads)
-    if precision not in (None, session.precision):
-        raise UsageError(f"'{path}' is {session.precision.value}, not {precision}")
+    if precision is not None and precision is not session.precision:
+        session.close()
+        raise UsageError(f"'{path}' is {session.precision.value}, not {precision.value}")
     return session
 
 

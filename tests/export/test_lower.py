@@ -38,7 +38,12 @@ SIZE = ImageSize(64, 96)
 def forms(large: bool) -> list[Form]:
     """What changes operators in every combination; for a large model once each."""
     if large:
-        return [Form(), Form(tokens=True, strips=True), Form(free_size=True)]
+        return [
+            Form(),
+            Form(attention="sums"),
+            Form(attention="tokens", strips=True),
+            Form(free_size=True),
+        ]
     return [
         Form(tokens, strips, channels_last=tokens == free, outputs_last=strips, free_size=free)
         for tokens, strips, free in product((False, True), repeat=3)
@@ -95,7 +100,7 @@ def test_the_input_may_be_float() -> None:
 def test_the_model_itself_is_left_alone() -> None:
     model = healthy_model("seg-b0-cityscapes")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    form = Form(tokens=True, strips=True)
+    form = Form(attention="tokens", strips=True)
     ImageModel(lower(model, SIZE, form), info_of("seg-b0-cityscapes").preprocess, form)
     after = model.state_dict()
     assert before.keys() == after.keys()
@@ -128,7 +133,12 @@ def test_the_published_models_outputs_survive_lowering(name: str, fill: ModuleTy
     model.load_state_dict(to_evit(state, model.state_dict(), VARIANTS[name]))
     image = torch.from_numpy(fill.image(*fixture["input_hw"]))
     size = ImageSize(*(int(side) for side in fixture["input_hw"]))
-    for form in (Form(), Form(tokens=True, strips=True), Form(free_size=True)):
+    for form in (
+        Form(),
+        Form(attention="sums"),
+        Form(attention="tokens", strips=True),
+        Form(free_size=True),
+    ):
         with torch.inference_mode():
             found = lower(model, size, form)(image).flatten().numpy()
         difference = np.abs(found[fixture["index"]] - fixture["value"]).max()
@@ -232,7 +242,7 @@ def test_which_parts_are_replaced() -> None:
     model = build_model(VARIANTS["seg-b0-cityscapes"])
     assert isinstance(model, Segmenter)
     whole = lower(model, SIZE, Form())
-    cut = lower(model, SIZE, Form(strips=True, tokens=True))
+    cut = lower(model, SIZE, Form(strips=True, attention="tokens"))
     kinds = [type(m) for m in cut.modules()]
     assert kinds.count(StripMBConv) == sum(isinstance(m, MBConv) for m in whole.modules()) > 0
     assert kinds.count(TokenAttention) == 4

@@ -81,7 +81,7 @@ def test_another_size_or_precision_takes_the_weights() -> None:
 
 def test_an_artifact_decides_backend_and_precision(copied: Path) -> None:
     assert open_session(str(copied)).backend is Backend.TFLITE
-    with pytest.raises(UsageError, match="which torch cannot run"):
+    with pytest.raises(UsageError, match="is for tflite, which torch cannot run"):
         open_session(str(copied), backend=Backend.TORCH)
     with pytest.raises(UsageError, match="is fp32"):
         open_session(str(copied), precision=Precision.FP16)
