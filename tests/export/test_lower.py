@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from tests.helpers.paths import shared_dir
 
 NAMES = ["seg-b0-cityscapes", "cls-b0", "seg-l1-cityscapes", "cls-l1"]
 SIZE = ImageSize(64, 96)
+ATTENTIONS: tuple[Literal["means", "sums", "tokens"], ...] = ("means", "sums", "tokens")
 
 
 def forms(large: bool) -> list[Form]:
@@ -45,8 +47,9 @@ def forms(large: bool) -> list[Form]:
             Form(free_size=True),
         ]
     return [
-        Form(tokens, strips, channels_last=tokens == free, outputs_last=strips, free_size=free)
-        for tokens, strips, free in product((False, True), repeat=3)
+        Form(attention, strips, channels_last=strips == free, outputs_last=strips, free_size=free)
+        for attention in ATTENTIONS
+        for strips, free in product((False, True), repeat=2)
     ]
 
 

@@ -176,9 +176,16 @@ def test_free_sizes_give_tensorrt_floats() -> None:
     assert plan_of(target=Backend.ONNX, **sizes).form.uint8
 
 
+@pytest.mark.parametrize("target", [Backend.TFLITE, Backend.ONNX, Backend.OPENVINO])
 @pytest.mark.parametrize("precision", Precision)
-def test_sums_over_tokens_are_for_float32_and_one_image(precision: Precision) -> None:
-    tokens = plan_of(target=Backend.TFLITE, precision=precision).form.tokens
-    assert tokens == (precision is Precision.FP32)
-    assert not plan_of(target=Backend.TFLITE, precision=precision, batch=2).form.tokens
-    assert not plan_of(target=Backend.ONNX, precision=precision).form.tokens
+@pytest.mark.parametrize("batch", [1, 2])
+def test_attention_sums_over_tokens_for_one_float32_image_in_litert(
+    target: Backend, precision: Precision, batch: int
+) -> None:
+    plan = plan_of(target=target, precision=precision, batch=batch)
+    fewest_passes = target is Backend.TFLITE and precision is Precision.FP32 and batch == 1
+    assert (plan.form.attention == "tokens") == fewest_passes
+    # Sums over all pixels leave what float16 can hold.
+    if plan.typed_fp16:
+        assert plan.form.attention == "means"
+    assert why(plan, "attention")
