@@ -44,6 +44,8 @@ def open_source(name: str, weights: Path | None) -> tuple[torch.nn.Module, Model
 
 
 def artifact_call(path: Path, size_hw: ImageSize, threads: int) -> Callable[[], Any]:
+    if path.suffix == ".tflite":
+        return litert_call(path, threads)  # the invocation alone, as of the plain file
     session = open_artifact(path, threads=threads)
     image = np.random.default_rng(0).integers(0, 256, (1, *size_hw, 3), dtype=np.uint8)
     return lambda: session.run({"image": image})

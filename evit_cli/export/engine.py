@@ -44,7 +44,9 @@ def check_free(path: Path, *, force: bool) -> None:
     """
     if force:
         return
-    for other in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+    others = [description_path(path)]
+    others += [path.with_suffix(".bin")] if path.suffix == ".xml" else []
+    for other in (path, *others):
         if other.exists():
             raise EvitError(f"{other} exists already", hint="--force replaces it")
 

@@ -26,7 +26,7 @@ from evit_cli.export.openvino import write_openvino
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quantize import LayerError
 from evit_cli.export.verify import Verdict, Verification, verify, with_labels
-from evit_cli.runtime.description import Description, describe_artifact
+from evit_cli.runtime.description import Description, describe_artifact, description_path
 from evit_cli.runtime.open import open_artifact
 from evit_cli.runtime.torch_session import TorchSession
 from evit_cli.types import Backend, NoProgress, Progress
@@ -204,13 +204,12 @@ def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification
 
 def _hand_over(artifact: Path, path: Path, ending: str) -> tuple[Path, ...]:
     """Rename the finished files into place, the artifact last: it is whole when it appears."""
-    kinds = [".json", *([".bin"] if path.suffix == ".xml" else [])]
-    moved = []
-    for kind in kinds:
-        goal = path.with_suffix(kind)
+    moves = [(description_path(artifact), description_path(path)), (artifact, path)]
+    if path.suffix == ".xml":
+        moves.insert(0, (artifact.with_suffix(".bin"), path.with_suffix(".bin")))
+    written = []
+    for made, goal in moves:
         goal = goal.with_name(goal.name + ending)
-        artifact.with_suffix(kind).replace(goal)
-        moved.append(goal.absolute())
-    goal = path.with_name(path.name + ending)
-    artifact.replace(goal)
-    return (goal.absolute(), *moved)
+        made.replace(goal)
+        written.append(goal.absolute())
+    return tuple(reversed(written))

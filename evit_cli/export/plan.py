@@ -307,4 +307,6 @@ def _path(request: ExportRequest, stem: str, suffix: str) -> Path:
         return out
     if out.suffix in SUFFIXES.values():
         raise UsageError(f"'{out}' must end in {suffix}, since that is what will be written")
+    if out.suffix and not out.is_dir():
+        raise UsageError(f"'{out}' is neither a folder nor a {suffix} file, which will be written")
     return out / (stem + suffix)

@@ -81,6 +81,7 @@ class Segmenter:
                 hint="leave --size away, or use --backend torch",
             )
         self.size_hw = self.fixed_hw or size_hw
+        self.range_hw: tuple[ImageSize, ImageSize] | None = getattr(session, "range_hw", None)
         self.classes: ClassSet = session.info.classes
 
     @classmethod
@@ -114,11 +115,21 @@ class Segmenter:
         by up to `LARGEST_STRETCH` before any of the input is left to padding.
         """
         placed = place(image_hw, self.session.info.preprocess, size_hw=self.size_hw)
+        if self.range_hw is not None:
+            return self._within(placed, *self.range_hw)
         if self.fixed_hw is None:
             return placed
         sides = zip(placed.content_hw, self.fixed_hw, strict=True)
         content = (min(limit, round(side * LARGEST_STRETCH)) for side, limit in sides)
         return replace(placed, content_hw=ImageSize(*content), canvas_hw=self.fixed_hw)
+
+    def _within(self, placed: Placement, smallest: ImageSize, largest: ImageSize) -> Placement:
+        """The same picture in an input that an artifact with free sizes takes."""
+        if any(a > b for a, b in zip(placed.canvas_hw, largest, strict=True)):
+            placed = place(placed.image_hw, self.session.info.preprocess, size_hw=largest)
+        sides = zip(placed.canvas_hw, smallest, largest, strict=True)
+        canvas = ImageSize(*(min(max(side, low), high) for side, low, high in sides))
+        return replace(placed, canvas_hw=canvas)
 
     def segment_at(
         self, image_rgb_u8: ImageU8, placement: Placement, *, antialias: bool = True

@@ -60,8 +60,8 @@ class Description:
 
 
 def description_path(artifact: Path) -> Path:
-    """Where the description beside an artifact lies."""
-    return artifact.with_suffix(".json")
+    """Where the description beside an artifact lies: model.tflite.json beside model.tflite."""
+    return artifact.with_name(f"{artifact.name}.json")
 
 
 def describe_artifact(artifact: Path, description: Description) -> None:

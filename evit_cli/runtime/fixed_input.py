@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError
 from evit_cli.runtime.description import Description
-from evit_cli.types import TensorSpec
+from evit_cli.types import ImageSize, TensorSpec
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +21,12 @@ def image_spec(description: Description) -> TensorSpec:
     """
     space = (None, None) if description.largest_hw else tuple(description.size_hw)
     return TensorSpec("image", (description.batch, *space, 3), "uint8")
+
+
+def size_range(description: Description) -> tuple[ImageSize, ImageSize] | None:
+    """Smallest and largest input size of an artifact with free sizes, None of any other."""
+    largest = description.largest_hw
+    return None if largest is None else (description.size_hw, largest)
 
 
 def check_image(image: Array, description: Description) -> None:

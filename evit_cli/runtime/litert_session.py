@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
-from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
+from evit_cli.runtime.fixed_input import (
+    as_stored,
+    check_image,
+    expect_input,
+    image_spec,
+    size_range,
+)
 from evit_cli.types import Backend, TensorSpec
 
 _RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -100,6 +106,7 @@ class LitertSession:
         self._scale, self._zero = result.get("quantization", (0.0, 0))
         expect_input(_spec("image", source), self._description, path)
         self.inputs = (image_spec(self._description),)
+        self.range_hw = size_range(self._description)
         batch, *space, classes = (int(side) for side in result["shape"])
         self.outputs = (TensorSpec("logits", (batch, classes, *space), "float32"),)
 
@@ -115,10 +122,8 @@ class LitertSession:
             raise EvitError(f"LiteRT failed: {str(error).partition(chr(10))[0]}") from error
         if self._scale:
             values = (values.astype(np.float32) - self._zero) * self._scale
-        logits = np.moveaxis(
-            np.asarray(values[: len(image)], dtype=np.float32), -1, 1
-        )  # NHWC -> NCHW
-        return {"logits": np.ascontiguousarray(logits)}
+        # NHWC -> NCHW, as a view: what reads it copies it anyway.
+        return {"logits": np.moveaxis(np.asarray(values[: len(image)], np.float32), -1, 1)}
 
     def close(self) -> None:
         """Drop the interpreter."""

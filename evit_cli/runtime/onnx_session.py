@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
-from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
+from evit_cli.runtime.fixed_input import (
+    as_stored,
+    check_image,
+    expect_input,
+    image_spec,
+    size_range,
+)
 from evit_cli.types import Backend, TensorSpec
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -68,6 +74,7 @@ class OnnxSession:
         own = TensorSpec(source.name, _shape(source.shape), _DTYPES.get(source.type, source.type))
         expect_input(own, self._description, path)
         self.inputs = (image_spec(self._description),)
+        self.range_hw = size_range(self._description)
         self.outputs = (TensorSpec("logits", _shape(result.shape), "float32"),)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

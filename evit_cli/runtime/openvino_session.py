@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
-from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
+from evit_cli.runtime.fixed_input import (
+    as_stored,
+    check_image,
+    expect_input,
+    image_spec,
+    size_range,
+)
 from evit_cli.types import Backend, Precision, TensorSpec
 
 _DTYPES = {"u8": "uint8", "f32": "float32"}
@@ -75,6 +81,7 @@ class OpenvinoSession:
         expect_input(own, self._description, path)
         self._request = self._model.create_infer_request()
         self.inputs = (image_spec(self._description),)
+        self.range_hw = size_range(self._description)
         self.outputs = (TensorSpec("logits", _shape(result.partial_shape), "float32"),)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

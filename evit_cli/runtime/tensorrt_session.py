@@ -18,7 +18,13 @@ from evit_cli.errors import EvitError
 from evit_cli.runtime import cuda_memory
 from evit_cli.runtime.container import model_length
 from evit_cli.runtime.description import read_description
-from evit_cli.runtime.fixed_input import as_stored, check_image, expect_input, image_spec
+from evit_cli.runtime.fixed_input import (
+    as_stored,
+    check_image,
+    expect_input,
+    image_spec,
+    size_range,
+)
 from evit_cli.runtime.tensorrt_api import Complaints, import_tensorrt, make_logger
 from evit_cli.types import Backend, TensorSpec
 
@@ -71,6 +77,7 @@ class TensorRTSession:
         found = TensorSpec(self._input, self._free_shape(self._input), self._input_dtype.name)
         expect_input(found, self._description, path)
         self.inputs = (image_spec(self._description),)
+        self.range_hw = size_range(self._description)
         self.outputs = (TensorSpec("logits", self._free_shape(self._output), "float32"),)
         self._context = self._engine.create_execution_context()
         if self._context is None:

@@ -1,7 +1,7 @@
 """Models that travel with evit: in `assets/models/`, each as weights, artifact and model card.
 
 NAME.safetensors    weights, for the torch backend and further training
-NAME.tflite         the artifact that the base installation runs, with NAME.json beside it
+NAME.tflite         the artifact that the base installation runs, with NAME.tflite.json beside it
 NAME.md             the model card: data, licence, recipe, metric, command
 """
 

@@ -92,7 +92,7 @@ def test_a_classifier(tmp_path: Path, image: Path, classifier: Path) -> None:
         "--threads", "1", "-q",
     )  # fmt: skip
     assert made.exit_code == 0, made.output
-    assert made.stdout.split() == [str(out), str(out.with_suffix(".json"))]
+    assert made.stdout.split() == [str(out), f"{out}.json"]
     assert made.stderr == ""
     result = evit("classify", image, "--model", out, "--json")
     assert result.exit_code == 0, result.output
@@ -103,7 +103,7 @@ def test_what_is_said_to_people(tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     result = evit(*SMALL, "--device", "nano", "--precision", "fp32", "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.stdout.split() == [str(out), str(out.with_suffix(".json"))]
+    assert result.stdout.split() == [str(out), f"{out}.json"]
     for words in ("comparing it with its source on 8 images", "PASS: ", " dB", "on the board: "):
         assert words in result.stderr
     line = result.stderr.partition("on the board: ")[2]
@@ -206,7 +206,7 @@ def test_a_failing_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     result = evit(*SMALL, "--target", "onnx", "--out", tmp_path / "m.onnx")
     assert result.exit_code == 3
     assert "does not agree with its source" in result.stderr
-    assert names(tmp_path) == {"m.onnx.failed", "m.json.failed"}
+    assert names(tmp_path) == {"m.onnx.failed", "m.onnx.json.failed"}
     assert result.stdout == ""
 
 
@@ -294,5 +294,5 @@ def test_converters_do_not_talk(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "evit_cli", *map(str, SMALL), "--target", "onnx", "--out"]
     done = subprocess.run([*command, tmp_path / "m.onnx"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "m.onnx"), str(tmp_path / "m.json")]
+    assert done.stdout.split() == [str(tmp_path / "m.onnx"), str(tmp_path / "m.onnx.json")]
     assert len(done.stderr.splitlines()) == 4, done.stderr

@@ -142,7 +142,7 @@ def test_every_and_max_frames(weights: Path, tmp_path: Path) -> None:
         (["--save", ""], 2, "nothing is to be saved"),
         (["--size", "64by64"], 2, "HEIGHTxWIDTH"),
         (["--classes", "rood"], 2, "did you mean 'road'"),
-        (["--backend", "onnx"], 1, "no onnx runtime"),
+        (["--backend", "onnx"], 2, "no onnx artifact that fits"),
         (["--precision", "int8"], 2, "int8"),
         (["--out", "x.mp3", "--save", "mask,json"], 2, "several files"),
         (["--model", "seg-b1-cityscapes"], 1, "seg-b0-cityscapes"),

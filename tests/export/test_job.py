@@ -55,7 +55,7 @@ def test_what_a_finished_export_leaves(target: Backend, tmp_path: Path) -> None:
     told: list[str] = []
     report = run_export(replace(tiny_job(out, target), notice=told.append))
     assert report.written[0] == out
-    wanted = {out.name, "m.json"} | ({"m.bin"} if target is Backend.OPENVINO else set())
+    wanted = {out.name, f"{out.name}.json"} | ({"m.bin"} if target is Backend.OPENVINO else set())
     assert names(out.parent) == {path.name for path in report.written} == wanted
     assert report.size_bytes == sum(p.stat().st_size for p in report.written if p.suffix != ".json")
     assert report.seconds > report.verify_s > 0
@@ -109,9 +109,9 @@ def test_a_failing_artifact_is_kept_under_another_name(tmp_path: Path, other_mod
     with pytest.raises(EvitError, match="does not agree with its source: ") as caught:
         run_export(tiny_job(out))
     assert caught.value.exit_code == EXIT_VERIFICATION == 3
-    assert names(tmp_path) == {"m.onnx.failed", "m.json.failed"}
+    assert names(tmp_path) == {"m.onnx.failed", "m.onnx.json.failed"}
     assert str(tmp_path / "m.onnx.failed") in caught.value.hint
-    document = json.loads((tmp_path / "m.json.failed").read_text())
+    document = json.loads((tmp_path / "m.onnx.json.failed").read_text())
     assert document["verification"]["verdict"] == "FAIL"
 
 

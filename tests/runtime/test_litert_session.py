@@ -91,7 +91,7 @@ def test_an_artifact_decides_backend_and_precision(copied: Path) -> None:
 
 def test_without_its_description(copied: Path) -> None:
     description_path(copied).unlink()
-    with pytest.raises(EvitError, match=r"model\.json is missing beside it"):
+    with pytest.raises(EvitError, match=r"model\.tflite\.json is missing beside it"):
         LitertSession(copied)
 
 

@@ -179,7 +179,7 @@ def test_missing_files(board: Board, tmp_path: Path) -> None:
     with pytest.raises(EvitError, match="there is no file"):
         TensorRTSession(tmp_path / "gone.engine")
     (tmp_path / "bare.engine").write_bytes(b"engine")
-    with pytest.raises(EvitError, match=r"bare\.json is missing beside it"):
+    with pytest.raises(EvitError, match=r"bare\.engine\.json is missing beside it"):
         TensorRTSession(tmp_path / "bare.engine")
 
 

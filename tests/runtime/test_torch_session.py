@@ -78,7 +78,7 @@ def test_backends_that_cannot_run_say_so() -> None:
         open_session("model.tflite")
     with pytest.raises(EvitError, match="openvino"):
         open_session("seg-b0-cityscapes", backend=Backend.OPENVINO)
-    with pytest.raises(UsageError, match="artifact"):
+    with pytest.raises(UsageError, match="is for onnx, which torch cannot run"):
         open_session("model.onnx", backend=Backend.TORCH)
 
 
