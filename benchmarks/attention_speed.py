@@ -50,6 +50,8 @@ class Linear(nn.Module):
 
 
 class ChannelsLast(nn.Module):
+    """A block with (B, H, W, C) in and out, as LiteRT has it."""
+
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.block = block

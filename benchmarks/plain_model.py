@@ -42,6 +42,8 @@ class PlainAttention(nn.Module):
 
 
 class BilinearResize(nn.Module):
+    """What converters have in place of bicubic."""
+
     def forward(self, x: Tensor, size_hw: tuple[int, int]) -> Tensor:
         if x.shape[-2:] == tuple(size_hw):
             return x
