@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from evit_cli.export.plan import ExportPlan
 
 _IMAGES = 8
-_CALIBRATION_IMAGES = 32
 _EXAMPLES = options.examples(
     "evit export --model seg-b0-cityscapes --device orin --size 512x1024",
     "evit export --model seg-b0-cityscapes --target tflite --precision int8 --calib frames/",
@@ -58,7 +57,7 @@ def export(
     """Write a model as one file for a runtime or a device, and compare it with its source."""
     sink = Sink(json_output=json_output, quiet=quiet)
     from evit_cli.export.engine import check_free, engine_path
-    from evit_cli.export.images import load_images
+    from evit_cli.export.images import load_calibration, load_images
     from evit_cli.runtime.open import parse_backend, parse_precision
 
     compared = load_images(images, limit=max_images or _IMAGES) if verify else None
@@ -101,9 +100,7 @@ def export(
     job = ExportJob(
         plan,
         loaded.model,
-        calibration=None
-        if calib is None
-        else load_images(calib, limit=_CALIBRATION_IMAGES, at_least=8),
+        calibration=load_calibration(calib),
         images=compared,
         labels=open_labels(loaded.info, dataset, data, max_images=max_images),
         islands=tuple(options.split_list(islands)),

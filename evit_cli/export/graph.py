@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.errors import EvitError
-from evit_cli.export.images import ImageSet, load_images
+from evit_cli.export.images import FEWEST_CALIBRATION_IMAGES, ImageSet, load_images
 from evit_cli.export.int8 import METHOD, quantised_graph
 from evit_cli.export.lower import ImageModel, lower
 from evit_cli.export.plan import ExportPlan
@@ -21,7 +21,6 @@ from evit_cli.inference.preprocess import Placement, fit, resize_short_and_crop
 from evit_cli.models.precision import to_half
 from evit_cli.types import Backend, ImageSize, Precision, Task
 
-FEWEST_CALIBRATION_IMAGES = 8
 _ROUNDING_IMAGES, _ROUNDING_PIXELS = 4, 2**22
 """How many photographs show what rounding shifts: at most 4, and 2 of 1024x2048. With 4 as with 8
 the worst frames of CamVid keep 99.92 % of their classes, with 2 99.89 % (B0, float16 weights)."""

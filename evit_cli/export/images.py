@@ -23,6 +23,9 @@ from evit_cli.media.images import IMAGE_SUFFIXES, ImageSource, natural_key, read
 ImageU8 = npt.NDArray[np.uint8]
 _Grey = npt.NDArray[np.float32]
 
+FEWEST_CALIBRATION_IMAGES = 8
+_MOST_CALIBRATION_IMAGES = 32
+
 _HINT = "calibration and verification need real images of the kind the model will see"
 _LEAST_SIDE = 32
 _LEAST_LEVELS = 16
@@ -113,6 +116,17 @@ def load_images(where: Path | Sequence[Path] | None, *, limit: int, at_least: in
         tuple(found.unreadable),
         tuple(found.refused),
     )
+
+
+def load_calibration(folder: Path | None) -> ImageSet | None:
+    """Images for int8 ranges: up to 32 of a folder's, evenly spread; None for no folder.
+
+    Raises:
+        EvitError: as `load_images`, with fewer than `FEWEST_CALIBRATION_IMAGES` different ones.
+    """
+    if folder is None:
+        return None
+    return load_images(folder, limit=_MOST_CALIBRATION_IMAGES, at_least=FEWEST_CALIBRATION_IMAGES)
 
 
 def check_real(image: ImageU8) -> str | None:

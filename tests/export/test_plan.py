@@ -24,7 +24,7 @@ PROFILES = {
     "jetson-xavier-nx": ("tensorrt", "fp16", 16, "NCHW", False, False, ".onnx"),
     "a100": ("tensorrt", "fp16", 18, "NCHW", True, True, ".onnx"),
     "snapdragon": ("tflite", "fp32", 18, "NHWC", True, False, ".tflite"),
-    "x86": ("tflite", "fp32", 18, "NHWC", True, False, ".tflite"),
+    "x86": ("openvino", "fp16", 18, "NHWC", True, False, ".xml"),
     "arm64": ("tflite", "fp32", 18, "NHWC", True, False, ".tflite"),
 }
 
