@@ -9,7 +9,7 @@ import typer
 
 from evit_cli.commands import export_options as own
 from evit_cli.commands import options
-from evit_cli.errors import UsageError
+from evit_cli.errors import UsageError, require
 from evit_cli.ui.sink import Mode, Sink
 from evit_cli.weights.catalog import CATALOG
 
@@ -85,6 +85,7 @@ def export(
     if dry_run and weights is None and model in CATALOG:
         _show_plan(sink, make_plan(request, CATALOG[model].info))
         return
+    require("torch", extra="export", why="exporting a model")
     from evit_cli.export.job import ExportJob, run_export
     from evit_cli.export.labels import open_labels
     from evit_cli.ui.download import download_progress

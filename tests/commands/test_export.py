@@ -296,3 +296,18 @@ def test_converters_do_not_talk(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "m.onnx"), str(tmp_path / "m.onnx.json")]
     assert len(done.stderr.splitlines()) == 4, done.stderr
+
+
+def test_the_base_installation_names_what_is_missing(tmp_path: Path) -> None:
+    """As on a board: torch cannot be imported. The plan needs none."""
+    code = "import sys; sys.modules['torch'] = None; from evit_cli.app import main; main()"
+    common = [sys.executable, "-c", code, "export", "--target", "tflite", "--offline"]
+    done = subprocess.run(
+        [*common, "--model", "seg-b0-street", "--out", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 5
+    assert 'pip install "evit-cli[export]"' in done.stderr
+    assert "Traceback" not in done.stderr
+    plan = [*common, "--model", "seg-b1-cityscapes", "--dry-run"]
+    assert subprocess.run(plan, capture_output=True).returncode == 0
+    assert not list(tmp_path.iterdir())
