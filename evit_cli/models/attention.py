@@ -69,7 +69,7 @@ class MultiScaleLinearAttention(nn.Module):
         norm_eps: BatchNorm epsilon of the output projection.
 
     Attributes:
-        attend: `relu_linear_attention`, or another form of it that an export puts there.
+        attend: another form of `relu_linear_attention` that an export puts in its place.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class MultiScaleLinearAttention(nn.Module):
         if channels % head_dim:
             raise ValueError(f"{channels} channels do not divide into heads of {head_dim}")
         self.head_dim = head_dim
-        self.attend: Callable[[Tensor, Tensor, Tensor], Tensor] = relu_linear_attention
+        self.attend: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         width = 3 * channels
         groups = 3 * (channels // head_dim)
         self.qkv = nn.Conv2d(channels, width, 1, bias=False)
@@ -101,5 +101,5 @@ class MultiScaleLinearAttention(nn.Module):
         # Three dimensions, not four: converters take (B, C, H, W) for an image and reorder it.
         multi = multi.reshape(-1, 3 * self.head_dim, h * w)  # (B * heads * scales, 3 dim, N)
         q, k, v = torch.split(multi, self.head_dim, dim=1)
-        out = self.attend(q, k, v)
+        out = (self.attend or relu_linear_attention)(q, k, v)
         return self.proj(out.reshape(b, -1, h, w))  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from evit_cli.ui.sink import Sink
 from tests.helpers.cli import evit
 
 COMMANDS = [
-    "segment", "classify", "eval", "train", "distill", "doctor",
+    "segment", "classify", "eval", "train", "distill", "export", "doctor",
     "models ls", "models show", "models pull",
     "devices ls", "devices show", "recipes ls", "recipes show", "recipes copy",
 ]  # fmt: skip
