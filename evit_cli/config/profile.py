@@ -266,6 +266,11 @@ class Profile(Strict):
         return tuple(choice.backend for choice in self.backends)
 
     @property
+    def weakly_typed(self) -> bool:
+        """Whether its TensorRT chooses float16 by itself instead of reading it off the file."""
+        return self.tensorrt is not None and self.tensorrt.typing == "weak"
+
+    @property
     def all_precisions(self) -> tuple[Precision, ...]:
         """The number formats, best first."""
         return tuple(choice.precision for choice in self.precisions)

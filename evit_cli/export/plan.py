@@ -108,11 +108,10 @@ class ExportPlan:
         LiteRT and OpenVINO take float16 weights and choose themselves what to compute in, and a
         weakly typed engine finds float16 by itself.
         """
-        strong = self.backend is Backend.ONNX
-        if self.backend is Backend.TENSORRT:
-            rules = None if self.profile is None else self.profile.tensorrt
-            strong = rules is None or rules.typing == "strong"
-        return strong and self.precision is Precision.FP16
+        if self.precision is not Precision.FP16:
+            return False
+        weak = self.profile is not None and self.profile.weakly_typed
+        return self.backend is Backend.ONNX or (self.backend is Backend.TENSORRT and not weak)
 
 
 def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
@@ -248,8 +247,7 @@ def _form(
         layout, why = request.layout.upper(), "asked for"
     if layout not in ("NHWC", "NCHW"):
         raise UsageError(f"there is no layout '{layout}'", hint="NHWC or NCHW")
-    weak = profile is not None and profile.tensorrt is not None
-    weak = weak and profile.tensorrt.typing == "weak"  # type: ignore[union-attr]
+    weak = profile is not None and profile.weakly_typed
     # A graph for free sizes reads the input's shape, which TensorRT does not of a uint8 tensor.
     floats = weak or (backend is Backend.TENSORRT and free)
     dtype_why = "normalised in the graph" + ("; TensorRT takes no uint8 here" if floats else "")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from evit_cli.models.blocks import MBConv
 
 LARGEST_STRIP_BYTES = 2**23
-"""Of the widest tensor, float32. On two cores with 1 MB of second-level cache each, 8 MB gave 0.90
-of the undivided time for seg-b1 at 512x1024, 4 MB 0.92 and 2 MB 0.96 (`benchmarks/export_speed.py`
-measures the default)."""
+"""Of the widest tensor, float32. Parts of the undivided time of seg-b1 at 512x1024 on two cores
+with 1 MB of second-level cache each, two runs: 16 MB 0.95 and 0.99, 8 MB 0.91 and 0.93, 4 MB 0.91
+and 0.92 with twice the operators, 2 MB 1.0."""
 
 _FEWEST_ROWS = 4
 _CONCATENATED = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from itertools import product
@@ -30,6 +29,7 @@ from evit_cli.models.variants import VARIANTS
 from evit_cli.types import ImageSize
 from evit_cli.weights.remap import to_evit
 from tests.helpers.exports import healthy_model, info_of, random_images
+from tests.helpers.parity import reference_fill_module
 from tests.helpers.paths import shared_dir
 
 NAMES = ["seg-b0-cityscapes", "cls-b0", "seg-l1-cityscapes", "cls-l1"]
@@ -117,12 +117,7 @@ def test_sides_that_do_not_fit_the_strides_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def fill() -> ModuleType:
-    path = shared_dir("parity", "reference_fill.py")
-    spec = importlib.util.spec_from_file_location("reference_fill", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return reference_fill_module()
 
 
 @pytest.mark.shared

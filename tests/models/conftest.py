@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.parity import reference_fill_module
 from tests.helpers.paths import shared_dir
 
 
 @pytest.fixture(scope="session")
 def reference_fill() -> Any:
     """The module that fills published tensors from their names."""
-    path = shared_dir("parity", "reference_fill.py")
-    spec = importlib.util.spec_from_file_location("reference_fill", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return reference_fill_module()
 
 
 @pytest.fixture

@@ -189,8 +189,9 @@ def test_two_steps_have_the_pinned_losses(
     assert progress.found[0] == pytest.approx(first, rel=tolerance)
     # AdamW's first step has the size of the learning rate whatever the gradient's, so where that is
     # nearly zero the rounding of another processor's kernels decides its sign.
-    large = any(size in name for size in LARGE)
-    assert progress.found[1:] == pytest.approx([second], rel=0.04 if large else tolerance)
+    if any(size in name for size in LARGE):
+        tolerance = 1e-2 if recipe.train.precision == "fp32" else 4e-2
+    assert progress.found[1:] == pytest.approx([second], rel=tolerance)
 
 
 def test_every_recipe_is_pinned() -> None:

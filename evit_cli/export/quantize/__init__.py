@@ -22,8 +22,8 @@ from evit_cli.export.quantize.targets import for_onnx, litert_config
 
 DEFAULT_ISLANDS = ("backbone.stem",)
 """Left in float. The stem's few channels are spread over two decades, and what rounding makes of
-them passes through the whole network: the published B0 loses half a point of mIoU with them in
-float, 2.4 points without."""
+them passes through the whole network: of the published B0's 0.691 mean IoU on 12 frames of CamVid
+0.667 was left with an int8 stem, 0.685 with a float one (simulated)."""
 
 __all__ = [
     "DEFAULT_ISLANDS",
