@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from evit_cli import __version__
 from evit_cli.commands import (
+    bench,
     classify,
     devices,
     doctor,
@@ -96,7 +97,7 @@ def _root(
     """EfficientViT on edge devices: segment, classify, measure."""
 
 
-for _module in (segment, classify, evaluate, train, export, doctor):
+for _module in (segment, classify, evaluate, train, export, bench, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")

@@ -32,6 +32,8 @@ class Precision(str, Enum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+    BF16 = "bf16"
+    """Torch only; runtimes that compute float16 files in bfloat16 say so themselves."""
     INT8 = "int8"
 
 

@@ -28,7 +28,10 @@ ALLOWED: dict[str, set[str]] = {
         # An artifact is compared with its source by what `evit segment` and `evit eval` do.
         "models", "runtime", "data", "metrics", "inference", "config", "weights", "media.images"
     },
-    "bench": {"runtime", "inference", "config", "metrics"},
+    # It makes the artifacts that it times, and times what `evit segment` does.
+    "bench": {
+        "runtime", "inference", "config", "metrics", "weights", "models", "export", "media", "data"
+    },
     # Validation is `evit eval` itself, over the model in training.
     "train": {
         "models", "data", "metrics", "weights", "config", "inference", "runtime", "media"
@@ -36,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {
         "config", "data", "export", "inference", "media", "metrics", "models", "runtime", "train",
         "ui", "weights", "bench", "commands.options", "commands.export_options",
+        "commands.bench_options", "commands.evaluate_scores",
     },
 }  # fmt: skip
 # Inside functions, rooms may also reach these.

@@ -172,6 +172,8 @@ def _backend(request: ExportRequest, profile: Profile | None, note: _Note) -> Ba
 
 
 def _precision(request: ExportRequest, profile: Profile | None, note: _Note) -> Precision:
+    if request.precision is Precision.BF16:
+        raise UsageError("bf16 is for the torch backend", hint="export fp16, fp32 or int8")
     known = {choice.precision: choice for choice in profile.precisions} if profile else {}
     if request.precision is not None:
         if profile is not None and request.precision not in known:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,12 @@ class LitertSession:
             values = (values.astype(np.float32) - self._zero) * self._scale
         # NHWC -> NCHW, as a view: what reads it copies it anyway.
         return {"logits": np.moveaxis(np.asarray(values[: len(image)], np.float32), -1, 1)}
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """The invocation alone; see `Session`."""
+        self.run(inputs)  # checks them, and sets the tensor
+        invoke: Callable[[], object] = self._interpreter.invoke
+        return invoke
 
     def close(self) -> None:
         """Drop the interpreter."""

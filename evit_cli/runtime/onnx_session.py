@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,25 @@ class OnnxSession:
         except Exception as error:
             raise EvitError(f"ONNX Runtime failed: {_first_line(error)}") from error
         return {"logits": np.asarray(logits[: len(image)], dtype=np.float32)}
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """The run alone, with both ends bound to the device's memory; see `Session`."""
+        image = inputs["image"]
+        check_image(image, self._description)
+        device = "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
+        binding = self._session.io_binding()
+        stored = as_stored(image, self._description)
+        binding.bind_ortvalue_input(
+            self._input, _runtime().OrtValue.ortvalue_from_numpy(stored, device, 0)
+        )
+        for output in self._session.get_outputs():
+            binding.bind_output(output.name, device)
+
+        def compute() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return compute
 
     def close(self) -> None:
         """Drop the session."""

@@ -26,6 +26,11 @@ _ARTIFACT_BACKENDS = {
 E = TypeVar("E", Backend, Precision)
 
 
+def backend_of(model: str | None) -> Backend | None:
+    """What runs an artifact, by its suffix; None for anything that is no artifact."""
+    return _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
+
+
 def _parse(kind: type[E], name: str | None) -> E | None:
     known = {member.value: member for member in kind}
     if name is None or name.lower() in known:
@@ -81,7 +86,7 @@ def open_session(
         EvitError: the model cannot be found, read or run by that backend.
         MissingDependency: the backend's library is not installed.
     """
-    kind = _ARTIFACT_BACKENDS.get(Path(model).suffix.lower()) if model else None
+    kind = backend_of(model)
     wanted = backend or kind or Backend.TORCH
     if kind is not None:
         return _open_artifact(Path(model or ""), kind, wanted, precision, threads)
@@ -112,7 +117,7 @@ def open_artifact(path: Path, *, threads: int | None = None) -> Session:
         EvitError: the file or its description is missing or damaged, or it has no known suffix.
         MissingDependency: the library that runs it is not installed.
     """
-    kind = _ARTIFACT_BACKENDS.get(path.suffix.lower())
+    kind = backend_of(str(path))
     if kind is Backend.TFLITE:
         return LitertSession(path, threads=threads)
     if kind is Backend.ONNX:

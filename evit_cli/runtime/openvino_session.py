@@ -7,7 +7,7 @@ what the processor is fastest in: bfloat16 where it has instructions for it, els
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ class OpenvinoSession:
         # A copy: the request's own memory is written again by the next image.
         logits = self._request.get_output_tensor(0).data[: len(image)]
         return {"logits": np.array(logits, dtype=np.float32)}
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """The inference alone; see `Session`."""
+        self.run(inputs)  # checks them, and copies the input into the request
+        infer: Callable[[], object] = self._request.infer
+        return infer
 
     def close(self) -> None:
         """Drop the model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,8 @@ class Session(Protocol):
 
     Image models take `image`, uint8 RGB (B, H, W, 3): normalisation is part of the session.
     Segmentation gives `logits` (B, classes, H / 8, W / 8) float32, classification `logits`
-    (B, classes) float32.
+    (B, classes) float32. Super-resolution gives `upscaled` (B, 3, H * scale, W * scale) float32
+    RGB, 0..1 and a bit beyond.
 
     Attributes:
         info: what the model says about itself.
@@ -48,6 +49,14 @@ class Session(Protocol):
 
         Raises:
             EvitError: the runtime failed, for example out of memory.
+        """
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """Put the inputs where the runtime reads them, for timing the computation alone.
+
+        Returns:
+            Computes once per call and leaves the outputs where the runtime keeps them. It is done
+            when it returns, on a GPU too.
         """
 
     def close(self) -> None:

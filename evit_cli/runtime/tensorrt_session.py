@@ -6,7 +6,7 @@ here, tested against a stand-in and not run on a GPU by us.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,17 @@ class TensorRTSession:
         self._memory.copy_out(self._buffers[self._output][0], result)
         self._memory.synchronise()
         return {"logits": result[: len(image)].astype(np.float32, copy=False)}
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """The execution alone, with input and output on the GPU; see `Session`."""
+        self.run(inputs)  # checks them, and copies the input
+
+        def compute() -> None:
+            if not self._context.execute_async_v3(stream_handle=self._memory.stream):
+                raise self._failed("TensorRT failed")
+            self._memory.synchronise()
+
+        return compute
 
     def close(self) -> None:
         """Free the buffers and the engine."""

@@ -6,7 +6,8 @@ Channels-last is what the depthwise convolutions of this family like: on two x86
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError, UsageError, require
+from evit_cli.runtime.torch_forms import EAGER, PLAIN, as_form, check_form, laid_out
 from evit_cli.types import Backend, ModelInfo, Precision, Progress, Task, TensorSpec
 
 if TYPE_CHECKING:
@@ -27,9 +29,10 @@ class TorchSession:
     Args:
         model: maps normalised RGB (B, 3, H, W) to logits; it is fused and copied, not changed.
         info: the model's description.
-        precision: FP32, or FP16 (any device; only fast on a GPU).
+        precision: FP32, or FP16 or BF16 (any device; hardly fast without a GPU).
         threads: CPU threads, None for PyTorch's choice.
         device: "cpu", "cuda", or None for the GPU where there is one.
+        form: how torch runs it, one of `evit_cli.runtime.torch_forms.FORMS`.
     """
 
     backend = Backend.TORCH
@@ -42,29 +45,34 @@ class TorchSession:
         precision: Precision = Precision.FP32,
         threads: int | None = None,
         device: str | None = None,
+        form: str = EAGER,
     ) -> None:
         import torch
 
         from evit_cli.models.fuse import fuse
 
         if precision is Precision.INT8:
-            raise UsageError("the torch backend runs fp32 and fp16, not int8")
+            raise UsageError("the torch backend runs fp32, fp16 and bf16, not int8")
         if threads is not None:
             torch.set_num_threads(threads)
         self.info = info
         self.precision = precision
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = torch.float16 if precision is Precision.FP16 else torch.float32
-        self._model = fuse(model).to(self._device, self._dtype)
-        for parameter in self._model.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.device = self._device.type
+        check_form(form, self._device)
+        halves = {Precision.FP16: torch.float16, Precision.BF16: torch.bfloat16}
+        self._dtype = halves.get(precision, torch.float32)
+        whole = copy.deepcopy(model) if form == PLAIN else fuse(model)
+        self._model = as_form(laid_out(whole.to(self._device, self._dtype), form), form)
         scale = 1 / (255 * torch.tensor(info.preprocess.std_rgb, device=self._device))
         self._scale, self._shift = scale, -255 * scale * scale.new_tensor(info.preprocess.mean_rgb)
         classes = None if info.classes is None else len(info.classes)
         self.inputs = (TensorSpec("image", (None, None, None, 3), "uint8"),)
         shape = (None, classes) + ((None, None) if info.task is Task.SEGMENT else ())
-        self.outputs = (TensorSpec("logits", shape, "float32"),)
+        output = TensorSpec("logits", shape, "float32")
+        if info.task is Task.SUPERRES:
+            output = TensorSpec("upscaled", (None, 3, None, None), "float32")
+        self.outputs = (output,)
 
     def normalise(self, image: npt.NDArray[Any]) -> torch.Tensor:
         """(B, H, W, 3) uint8 RGB -> (B, 3, H, W) of mean 0 and deviation 1, channels-last."""
@@ -80,7 +88,7 @@ class TorchSession:
         return nchw.to(self._dtype)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
         import torch
 
         image = inputs["image"]
@@ -94,7 +102,22 @@ class TorchSession:
                     f"out of memory at input size {size}", hint="try a smaller --size"
                 ) from error
             raise
-        return {"logits": logits.contiguous().numpy()}
+        return {self.outputs[0].name: logits.contiguous().numpy()}
+
+    def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
+        """The model alone, on input that is normalised and on its device; see `Session`."""
+        import torch
+
+        self.run(inputs)  # checks them; compiles where the form compiles
+        x = self.normalise(inputs["image"])
+
+        def compute() -> None:
+            with torch.inference_mode():
+                self._model(x)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+
+        return compute
 
     def close(self) -> None:
         """Drop the weights."""

@@ -68,6 +68,18 @@ def test_results_are_the_callers_own(backend: Backend, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_the_computation_alone_leaves_the_session_usable(backend: Backend, tmp_path: Path) -> None:
+    session = open_artifact(write(tmp_path, backend, Tiny()), threads=1)
+    expected = session.run({"image": image()})["logits"]
+    compute = session.prepare({"image": image()})
+    compute()
+    compute()
+    np.testing.assert_array_equal(session.run({"image": image()})["logits"], expected)
+    with pytest.raises(ValueError, match="uint8"):
+        session.prepare({"image": image().astype(np.float32)})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "given",
     [

@@ -42,7 +42,7 @@ def picture(height: int = 32, width: int = 48, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_an_engine_answers_as_its_model(
@@ -93,6 +93,15 @@ def test_an_answer_is_not_overwritten_by_the_next(board: Board, tmp_path: Path) 
     kept = first.copy()
     session.run({"image": picture(seed=1)})
     np.testing.assert_array_equal(first, kept)
+
+
+def test_the_computation_alone(board: Board, tmp_path: Path) -> None:
+    session = TensorRTSession(engine_of(Tiny(), tmp_path))
+    expected = session.run({"image": picture()})["logits"]
+    compute = session.prepare({"image": picture()})
+    compute()
+    compute()
+    np.testing.assert_array_equal(session.run({"image": picture()})["logits"], expected)
 
 
 def test_an_image_that_is_not_contiguous(board: Board, tmp_path: Path) -> None:

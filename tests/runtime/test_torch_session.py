@@ -57,6 +57,46 @@ def test_other_inputs_are_refused(model: torch.nn.Module, image: np.ndarray) -> 
         TorchSession(model, INFO).run({"image": image})
 
 
+@pytest.mark.parametrize("form", ["eager", "plain"])
+def test_forms_agree(model: torch.nn.Module, form: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    expected = TorchSession(model, INFO).run({"image": image})["logits"]
+    session = TorchSession(model, INFO, form=form)
+    compute = session.prepare({"image": image})
+    compute()
+    found = session.run({"image": image})["logits"]
+    assert np.abs(found - expected).max() <= 1e-4 * expected.std()
+
+
+def test_bfloat16_runs_and_agrees(model: torch.nn.Module) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), dtype=np.uint8)
+    full = TorchSession(model, INFO).run({"image": image})["logits"]
+    half = TorchSession(model, INFO, precision=Precision.BF16).run({"image": image})["logits"]
+    assert half.dtype == np.float32
+    assert np.abs(half - full).max() <= 0.3 * full.std()
+
+
+@pytest.mark.parametrize(("form", "said"), [("cuda-graph", "CUDA"), ("fast", "no form 'fast'")])
+def test_forms_that_this_machine_has_not(model: torch.nn.Module, form: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        TorchSession(model, INFO, form=form, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("form", ["eager", "compiled", "cuda-graph", "plain"])
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.BF16])
+def test_forms_agree_on_a_gpu(model: torch.nn.Module, form: str, precision: Precision) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    expected = TorchSession(model, INFO, device="cpu").run({"image": image})["logits"]
+    session = TorchSession(model, INFO, form=form, precision=precision, device="cuda")
+    for _ in range(2):
+        found = session.run({"image": image})["logits"]
+        assert np.abs(found - expected).max() <= 0.3 * expected.std()
+    session.prepare({"image": image})()
+
+
 def test_int8_is_not_for_torch(model: torch.nn.Module) -> None:
     with pytest.raises(UsageError, match="int8"):
         TorchSession(model, INFO, precision=Precision.INT8)

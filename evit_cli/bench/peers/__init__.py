@@ -1,0 +1,1 @@
+"""Models of others that a user might take instead: from their libraries, random weights."""

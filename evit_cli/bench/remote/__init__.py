@@ -1,0 +1,1 @@
+"""Measuring on another machine: a board over ssh, a phone over adb."""
