@@ -36,6 +36,7 @@ class How:
         accelerators: of the phone.
         benchmark_model: LiteRT's tool for the phone.
         phone_libraries: a folder of shared libraries that the tool needs there.
+        estimate: estimate for the device of the request even on the device itself.
         explain: of an estimate: say which layers cost most.
         out: where rows are kept, None for nowhere.
         again: measure also what `out` has already.
@@ -50,6 +51,7 @@ class How:
     accelerators: tuple[str, ...] = ("cpu",)
     benchmark_model: Path | None = None
     phone_libraries: Path | None = None
+    estimate: bool = False
     explain: bool = False
     out: Path | None = None
     again: bool = False
@@ -97,10 +99,16 @@ def _stop(kind: type[KeyboardInterrupt]) -> None:
 def _run(bench: Bench, show: Show) -> None:
     request, how = bench.request, bench.how
     away = how.host or how.adb
-    if request.device and not away and not is_here(request.device):
+    if how.estimate and not request.device:
+        raise UsageError("an estimate is for a device", hint="name it: --device orin")
+    here = not request.device or (is_here(request.device) and not how.estimate)
+    if not here and not away:
         from evit_cli.bench.elsewhere import layer_tables, rows_for_device
 
-        bench.notice(f"this machine is no {request.device}; what follows was not measured on one")
+        if not is_here(request.device):
+            bench.notice(
+                f"this machine is no {request.device}; what follows was not measured on one"
+            )
         _keep(bench, rows_for_device(request))
         if how.explain:
             for title, rows in layer_tables(request):

@@ -109,8 +109,8 @@ def measure_together(jobs: Sequence[Job], settings: Settings) -> list[Row]:
         for part in ("compute", "e2e"):
             if part in settings.parts:
                 _part(part, opened, taken, settings)
-        memory = {one.name: one.worker.ask("memory") for one in opened}
-    rows = [_row(one, taken[one.name], memory[one.name], settings) for one in opened]
+        ends = {one.name: _last_questions(one) for one in opened}
+    rows = [_row(one, taken[one.name], ends[one.name], settings) for one in opened]
     first = taken[opened[0].name].rounds["host"]
     return rows[:1] + [
         replace(row, ratio=_ratio(opened[0], first, taken[one.name].rounds["host"]))
@@ -167,16 +167,27 @@ def _part(
             taken[one.name].rounds[part] = result[part]
 
 
-def _row(one: _Open, taken: _Taken, memory: Mapping[str, Any], settings: Settings) -> Row:
+def _last_questions(one: _Open) -> dict[str, Any]:
+    """Memory, and on a GPU what the card reaches in plain work: its rows are read against that."""
+    answer = one.worker.ask("memory")
+    if one.device == "cuda":
+        order = {"device": "cuda", "precision": one.job.point.precision.value}
+        answer["rates"] = one.worker.ask("rates", **order)
+    return answer
+
+
+def _row(one: _Open, taken: _Taken, end: Mapping[str, Any], settings: Settings) -> Row:
     latencies = {part: latency_of(list(chain(*taken.rounds[part]))) for part in taken.rounds}
+    base = _base_row(Kind.MEASURED, one.job)
     return replace(
-        _base_row(Kind.MEASURED, one.job),
+        base,
+        environment={**base.environment, **({"rates": end["rates"]} if "rates" in end else {})},
         compute=latencies.get("compute"),
         host=latencies["host"],
         e2e=latencies.get("e2e"),
         file_bytes=_file_bytes(one.artifact),
-        peak_rss_bytes=memory["peak_rss_bytes"],
-        peak_gpu_bytes=memory["peak_gpu_bytes"],
+        peak_rss_bytes=end["peak_rss_bytes"],
+        peak_gpu_bytes=end["peak_gpu_bytes"],
         energy_j=taken.energy_j,
         energy_counter=taken.energy_counter,
         tainted=(*taken.taints, *_own_taints(latencies["host"], settings.protocol)),

@@ -21,8 +21,8 @@ class Table:
 _NAMED = ("model", "backend", "precision", "size", "batch")
 _COLUMNS = {
     Kind.MEASURED: (
-        *_NAMED, "compute ms", "host ms", "p95", "e2e ms", "images/s", "memory", "energy", "ratio",
-        "tainted",
+        *_NAMED, "compute ms", "host ms", "p95", "e2e ms", "images/s", "of matmul", "memory",
+        "file", "params", "MACs", "energy", "ratio", "tainted",
     ),
     Kind.PUBLISHED: (*_NAMED, "device", "host ms", "images/s", "source"),
     Kind.ESTIMATE: (*_NAMED, "device", "estimated ms", "between", "error", "method"),
@@ -64,7 +64,11 @@ def _cells(row: Row) -> dict[str, str]:
         "p95": "" if row.host is None or not row.host.n else f"{row.host.p95:.3g}",
         "e2e ms": _ms(row.e2e),
         "images/s": "" if row.images_per_s is None else f"{row.images_per_s:.4g}",
+        "of matmul": _share_of_matmul(row),
         "memory": _megabytes(row.peak_gpu_bytes or row.peak_rss_bytes),
+        "file": "" if row.file_bytes is None else f"{row.file_bytes / 1e6:.2f} MB",
+        "params": "" if row.params is None else f"{row.params / 1e6:.2f} M",
+        "MACs": "" if row.macs is None else f"{row.macs / 1e9:.3g} G",
         "energy": "" if row.energy_j is None else f"{row.energy_j:.3g} J ({row.energy_counter})",
         "ratio": _ratio(row),
         "tainted": "; ".join(row.tainted),
@@ -93,6 +97,14 @@ def _ms(latency: Latency | None) -> str:
 
 def _megabytes(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.0f} MB"
+
+
+def _share_of_matmul(row: Row) -> str:
+    """The model's arithmetic per second as a share of what matrix products reach there."""
+    rate = row.environment.get("rates", {}).get("matmul_tera_ops_per_s")
+    if not rate or row.macs is None or row.images_per_s is None:
+        return ""
+    return f"{2 * row.macs * row.images_per_s / (rate * 1e12):.1%}"
 
 
 def _ratio(row: Row) -> str:

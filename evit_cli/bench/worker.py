@@ -22,7 +22,7 @@ _FROM_S_TO_MS = 1e3
 
 
 class Worker:
-    """Answers orders: "open", "make", "block", "memory"."""
+    """Answers orders: "open", "make", "block", "memory", "rates"."""
 
     def __init__(self) -> None:
         self._parts: dict[str, Callable[[], object]] = {}
@@ -76,6 +76,12 @@ class Worker:
             "peak_rss_bytes": peak_rss_bytes(os.getpid()),
             "peak_gpu_bytes": peak_gpu_bytes(os.getpid()),
         }
+
+    def _rates(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """What the device reaches in plain work: "device", "precision"."""
+        from evit_cli.bench.machine.rates import measured_rates
+
+        return measured_rates(order["device"], order["precision"])
 
 
 def _error(error: BaseException) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _EXAMPLES = options.examples(
 
 def bench(
     models: own.Models = None,
+    model: own.ModelOption = None,
     weights: options.Weights = None,
     backend: own.Backends = None,
     precision: own.Precisions = None,
@@ -40,6 +41,7 @@ def bench(
     against: own.Against = None,
     paper: own.Paper = None,
     device: own.Device = None,
+    estimate: own.Estimate = False,
     explain: own.Explain = False,
     host: own.Host = None,
     remote_evit: own.RemoteEvit = "",
@@ -60,7 +62,8 @@ def bench(
 ) -> None:
     """Measure latency by one protocol, or say what it would be on a device you do not have."""
     sink = Sink(json_output=json_output, quiet=quiet)
-    if not models and not paper:
+    named = (*(models or ()), *(model or ()))
+    if not named and not paper:
         raise UsageError("no model was named", hint="evit bench seg-b0-street")
     if host and adb:
         raise UsageError("--host and --adb exclude each other")
@@ -77,7 +80,7 @@ def bench(
     for path in report or []:
         check_report(path, force=force)
     request = SweepRequest(
-        models=tuple(models or ()),
+        models=named,
         weights=weights,
         backends=_each(backend, parse_backend),
         precisions=_each(precision, parse_precision),
@@ -106,6 +109,7 @@ def bench(
         accelerators=tuple(options.split_list(accelerators)),
         benchmark_model=benchmark_model,
         phone_libraries=phone_libraries,
+        estimate=estimate,
         explain=explain,
         out=out,
         again=again,

@@ -11,6 +11,10 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODEL]...", help="Names from `evit models ls`, or artifacts."),
 ]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", metavar="NAME|FILE", help="The same, as other commands take it."),
+]
 Backends = Annotated[
     str | None, typer.Option("--backend", metavar="A,B", help="tflite, onnx, openvino, torch...")
 ]
@@ -46,6 +50,9 @@ Paper = Annotated[
 Device = Annotated[
     str | None,
     typer.Option("--device", metavar="PROFILE", help="Estimate for it; with --host, export so."),
+]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="With --device: estimate even on the device itself.")
 ]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Of an estimate: the layers that cost most, and why.")

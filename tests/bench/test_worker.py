@@ -56,6 +56,13 @@ def test_memory_is_of_the_process_that_runs_the_model(opened: WorkerProcess) -> 
     assert 20e6 < peak < 1e9
 
 
+def test_rates_are_those_of_plain_work(opened: WorkerProcess) -> None:
+    pytest.importorskip("torch")
+    rates = opened.ask("rates", device="cpu", precision="fp32")
+    assert 1e-3 < rates["matmul_tera_ops_per_s"] < 100
+    assert 0.01 < rates["copy_gb_per_s"] < 2000
+
+
 def test_an_error_there_is_an_error_here(opened: WorkerProcess) -> None:
     with pytest.raises(EvitError, match="there is no file"):
         opened.ask("open", **{**ORDER, "artifact": "/nowhere/model.tflite"})

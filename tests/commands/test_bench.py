@@ -45,7 +45,7 @@ def test_a_table_for_people_and_reports_for_others(tmp_path: Path) -> None:
     cells = dict(zip(header.split("\t"), row.split("\t"), strict=True))
     assert cells["model"] == "seg-b0-street"
     assert float(cells["host ms"]) > 0
-    assert "10 runs" in cells["tainted"]
+    assert "runs were measured" in cells["tainted"]
     for path in reports:
         assert "seg-b0-street" in path.read_text("utf-8")
         assert str(path) in done.stdout
@@ -82,6 +82,7 @@ def test_rows_are_kept_between_calls(tmp_path: Path) -> None:
         (("seg-b0-street", "--backend", "caffe"), "there is no backend"),
         (("seg-b0-street", "--report", "rows.pdf"), ".html, .md or .csv"),
         (("--paper", "table9"), "table9"),
+        (("seg-b0-street", "--estimate"), "name it: --device"),
         (("seg-b0-street", "--against", "yolo"), "there is no model or peer 'yolo'"),
         (("seg-b0-street", "--device", "orin", "--against", "segformer-b0"), "not estimated"),
     ],
