@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,9 +14,9 @@ from evit_cli.errors import UsageError
 from evit_cli.ui.sink import Mode, Sink
 
 if TYPE_CHECKING:
+    from evit_cli.bench.dispatch import How
+    from evit_cli.bench.jobs import SweepRequest
     from evit_cli.bench.row import Row
-
-T = TypeVar("T")
 
 _EXAMPLES = options.examples(
     "evit bench seg-b0-street",
@@ -67,13 +67,12 @@ def bench(
         raise UsageError("no model was named", hint="evit bench seg-b0-street")
     if host and adb:
         raise UsageError("--host and --adb exclude each other")
-    from evit_cli.bench.dispatch import Bench, How, run_bench
+    from evit_cli.bench.dispatch import How
     from evit_cli.bench.jobs import SweepRequest
     from evit_cli.bench.protocol import NORMAL, QUICK, THOROUGH
     from evit_cli.bench.report import check_report, write_report
     from evit_cli.bench.summary import exit_code
     from evit_cli.runtime.open import parse_backend, parse_precision
-    from evit_cli.ui.progress import progress_for
 
     if thorough and quick:
         raise UsageError("--thorough and --quick exclude each other")
@@ -82,23 +81,17 @@ def bench(
     request = SweepRequest(
         models=named,
         weights=weights,
-        backends=_each(backend, parse_backend),
-        precisions=_each(precision, parse_precision),
-        sizes=_each(size, options.parse_size),
-        batches=_each(batch, _count),
-        threads=_each(threads, _count) or (None,),
+        backends=own.each(backend, parse_backend),
+        precisions=own.each(precision, parse_precision),
+        sizes=own.each(size, options.parse_size),
+        batches=own.each(batch, own.count),
+        threads=own.each(threads, own.count) or (None,),
         forms=tuple(options.split_list(form)) or ("eager",),
         against=tuple(options.split_list(against)),
         random=random,
         offline=offline,
         device=device or "",
     )
-    come: list[Row] = []
-
-    def on_row(row: Row, kept: bool) -> None:
-        come.append(row)
-        _json_row(sink, row)
-
     how = How(
         protocol=THOROUGH if thorough else QUICK if quick else NORMAL,
         parts=tuple(options.split_list(parts)),
@@ -114,27 +107,30 @@ def bench(
         out=out,
         again=again,
     )
-    try:
-        run_bench(Bench(request, how, sink.say, on_row, progress_for(sink)), _tables_to(sink))
-    finally:  # after Ctrl-C too: what is finished is shown
-        _show(sink, come)
+    rows = _collect(sink, request, how)
     for path in report or []:
-        sink.line(str(write_report(path, come, force=force)))
-    code = exit_code(come, strict=strict)
+        sink.line(str(write_report(path, rows, force=force)))
+    code = exit_code(rows, strict=strict)
     if code:
         raise typer.Exit(code)
 
 
-def _each(text: str | None, parse: Callable[[str], T | None]) -> tuple[T, ...]:
-    """A comma-separated option, each part parsed."""
-    parsed = (parse(part) for part in options.split_list(text))
-    return tuple(value for value in parsed if value is not None)
+def _collect(sink: Sink, request: SweepRequest, how: How) -> list[Row]:
+    """The rows; what is finished is shown after Ctrl-C too."""
+    from evit_cli.bench.dispatch import Bench, run_bench
+    from evit_cli.ui.progress import progress_for
 
+    come: list[Row] = []
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 512:
-        raise UsageError(f"'{text}' is not a number from 1 to 512")
-    return int(text)
+    def on_row(row: Row, kept: bool) -> None:
+        come.append(row)
+        _json_row(sink, row)
+
+    try:
+        run_bench(Bench(request, how, sink.say, on_row, progress_for(sink)), _tables_to(sink))
+    finally:
+        _show(sink, come)
+    return come
 
 
 def _json_row(sink: Sink, row: Row) -> None:

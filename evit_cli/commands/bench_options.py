@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
+
+from evit_cli.commands.options import split_list
+from evit_cli.errors import UsageError
+
+T = TypeVar("T")
 
 Models = Annotated[
     list[str] | None,
@@ -86,3 +92,16 @@ Report = Annotated[
     list[Path] | None,
     typer.Option("--report", metavar="FILE", help="Write a page or table: .html, .md or .csv."),
 ]
+
+
+def each(text: str | None, parse: Callable[[str], T | None]) -> tuple[T, ...]:
+    """A comma-separated option, each part parsed."""
+    parsed = (parse(part) for part in split_list(text))
+    return tuple(value for value in parsed if value is not None)
+
+
+def count(text: str) -> int:
+    """The value of an option that counts something."""
+    if not text.isdecimal() or not 1 <= int(text) <= 512:
+        raise UsageError(f"'{text}' is not a number from 1 to 512")
+    return int(text)
