@@ -31,7 +31,8 @@ def model_facts(point: Point) -> ModelFacts:
     if point.peer:
         from evit_cli.bench.peers.catalog import find_peer
 
-        return ModelFacts(params=find_peer(point.model).params)
+        peer = find_peer(point.model)
+        return ModelFacts(peer.params, _scaled(peer.macs, peer.size_hw, point.size_hw))
     known = EMBEDDED.get(point.model) or find_entry(point.model)
     if known is None:
         return ModelFacts()
@@ -48,9 +49,13 @@ def _macs_at(text: str, size_hw: ImageSize) -> int | None:
     match = _MACS.match(text)
     if match is None:
         return None
-    known = ImageSize.parse(match["size"])
-    share = size_hw.height * size_hw.width / (known.height * known.width)
-    return round(float(match["giga"]) * 1e9 * share)
+    return _scaled(float(match["giga"]) * 1e9, ImageSize.parse(match["size"]), size_hw)
+
+
+def _scaled(macs: float | None, known_hw: ImageSize, size_hw: ImageSize) -> int | None:
+    if macs is None:
+        return None
+    return round(macs * (size_hw.height * size_hw.width) / (known_hw.height * known_hw.width))
 
 
 def _metric(text: str) -> dict[str, Any]:

@@ -127,9 +127,11 @@ def _jobs_of(model: str, request: SweepRequest) -> Iterator[Job]:
 
 def _peer_jobs(name: str, request: SweepRequest) -> Iterator[Job]:
     """A model of others, measured for itself."""
+    from evit_cli.bench.peers.build import check_library
     from evit_cli.bench.peers.catalog import find_peer
 
     peer = find_peer(name)
+    check_library(peer)
     info = ModelInfo(peer.name, peer.task, Preprocess(peer.size_hw))
     for backend in request.backends or (default_backend(name),):
         for precision in request.precisions or (Precision.FP32,):
@@ -210,11 +212,14 @@ def _order(point: Point, request: SweepRequest) -> dict[str, Any]:
 
 def _peers(point: Point, request: SweepRequest) -> tuple[Job, ...]:
     """The same point with other models in it."""
+    from evit_cli.bench.peers.build import check_library
     from evit_cli.bench.peers.catalog import find_peer
 
     jobs = []
     for name in request.against:
         ours = None if is_peer(name) else find_entry(name)
+        if ours is None:
+            check_library(find_peer(name))
         task = ours.task if ours is not None else find_peer(name).task
         if task is not point.task:
             raise UsageError(
