@@ -15,17 +15,26 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from evit_cli.inference.classifier import ImageClassifier
     from evit_cli.inference.segmenter import Segmenter
+    from evit_cli.inference.upscaler import Upscaler
     from evit_cli.runtime.open import open_session
     from evit_cli.weights.load import load_model
 
 _HOMES = {
     "ImageClassifier": "evit_cli.inference.classifier",
     "Segmenter": "evit_cli.inference.segmenter",
+    "Upscaler": "evit_cli.inference.upscaler",
     "load_model": "evit_cli.weights.load",
     "open_session": "evit_cli.runtime.open",
 }
 
-__all__ = ["ImageClassifier", "Segmenter", "__version__", "load_model", "open_session"]
+__all__ = [
+    "ImageClassifier",
+    "Segmenter",
+    "Upscaler",
+    "__version__",
+    "load_model",
+    "open_session",
+]
 
 
 def __getattr__(name: str) -> Any:

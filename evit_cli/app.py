@@ -22,6 +22,7 @@ from evit_cli.commands import (
     recipes,
     segment,
     train,
+    upscale,
 )
 from evit_cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EvitError
 from evit_cli.ui.messages import print_error
@@ -71,7 +72,7 @@ class EvitGroup(TyperGroup):
 app = typer.Typer(
     name="evit",
     cls=EvitGroup,
-    help="EfficientViT on edge devices: segment, classify, measure.",
+    help="EfficientViT on edge devices: segment, upscale, classify, measure.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -94,10 +95,10 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """EfficientViT on edge devices: segment, classify, measure."""
+    """EfficientViT on edge devices: segment, upscale, classify, measure."""
 
 
-for _module in (segment, classify, evaluate, train, export, bench, doctor):
+for _module in (segment, upscale, classify, evaluate, train, export, bench, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")

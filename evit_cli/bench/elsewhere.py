@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from evit_cli.bench.estimates.estimate import estimate, explain_layers
+from evit_cli.bench.facts import model_facts
 from evit_cli.bench.jobs import SweepRequest
 from evit_cli.bench.published import published_rows
 from evit_cli.bench.row import Kind, Row
@@ -38,7 +40,8 @@ def rows_for_device(request: SweepRequest) -> list[Row]:
         known = [row for row in published if row.point.model == name]
         rows += [row for row in known if row not in rows]
         try:
-            rows.append(estimate(name, profile, precision=precision, size_hw=size, batch=batch))
+            row = estimate(name, profile, precision=precision, size_hw=size, batch=batch)
+            rows.append(replace(row, metric=model_facts(row.point).metric))
         except EvitError as error:
             if not known:
                 raise

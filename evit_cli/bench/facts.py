@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class ModelFacts:
 
 
 def model_facts(point: Point) -> ModelFacts:
-    """The facts of a catalog, embedded or peer model; empty for a model of the user's own."""
+    """The facts of a model of ours or of a peer; empty for a model of the user's own."""
     if point.peer:
         from evit_cli.bench.peers.catalog import find_peer
 
@@ -35,13 +36,25 @@ def model_facts(point: Point) -> ModelFacts:
         return ModelFacts(peer.params, _scaled(peer.macs, peer.size_hw, point.size_hw))
     known = EMBEDDED.get(point.model) or find_entry(point.model)
     if known is None:
-        return ModelFacts()
+        return _counted(point)
     entry = find_entry(point.model)
     elsewhere = entry is not None and entry.preprocess.size_hw != point.size_hw
     metric = {} if point.weights == RANDOM or elsewhere else _metric(known.metric)
     if metric and entry is None:
         metric["source"] = "measured with evit"
     return ModelFacts(known.params, _macs_at(known.macs, point.size_hw), metric)
+
+
+def _counted(point: Point) -> ModelFacts:
+    """Of a variant that no weights were published of, where torch is there to count."""
+    from evit_cli.models.variants import SUPERRES
+
+    if point.model not in SUPERRES or importlib.util.find_spec("torch") is None:
+        return ModelFacts()
+    from evit_cli.bench.estimates.layers import model_macs, model_params
+
+    variant = SUPERRES[point.model]
+    return ModelFacts(model_params(variant), model_macs(variant, point.size_hw))
 
 
 def _macs_at(text: str, size_hw: ImageSize) -> int | None:

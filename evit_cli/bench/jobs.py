@@ -17,8 +17,8 @@ from evit_cli.runtime.description import Description, read_description
 from evit_cli.runtime.open import backend_of
 from evit_cli.runtime.torch_forms import EAGER
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Preprocess
-from evit_cli.weights.catalog import find_entry
 from evit_cli.weights.embedded import EMBEDDED
+from evit_cli.weights.untrained import info_by_name
 
 _RUNTIMES = {
     Backend.OPENVINO: ("openvino", "torch"),
@@ -217,7 +217,7 @@ def _peers(point: Point, request: SweepRequest) -> tuple[Job, ...]:
 
     jobs = []
     for name in request.against:
-        ours = None if is_peer(name) else find_entry(name)
+        ours = None if is_peer(name) else info_by_name(name)
         if ours is None:
             check_library(find_peer(name))
         task = ours.task if ours is not None else find_peer(name).task
@@ -249,9 +249,9 @@ def _info(model: str, request: SweepRequest) -> ModelInfo:
         if model in EMBEDDED:
             own = read_description(EMBEDDED[model].artifact)
             return replace(own.info, preprocess=replace(own.info.preprocess, size_hw=own.size_hw))
-        entry = find_entry(model)
-        if entry is not None:
-            return entry.info
+        known = info_by_name(model)
+        if known is not None:
+            return known
     from evit_cli.bench.source import open_source
 
     order = {"model": model, "weights": request.weights, "random": request.random}

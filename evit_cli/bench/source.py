@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,9 @@ def open_source(order: Mapping[str, Any]) -> tuple[nn.Module, ModelInfo]:
 
     require("torch", extra="torch", why="running a model from its weights")
     if order.get("random"):
-        return _random(order["model"])
+        from evit_cli.weights.untrained import untrained_model
+
+        return untrained_model(order["model"])
     from evit_cli.weights.load import load_model
 
     weights = order.get("weights")
@@ -40,17 +41,3 @@ def open_source(order: Mapping[str, Any]) -> tuple[nn.Module, ModelInfo]:
         hint = f"{error.hint}; {more}" if error.hint else more
         raise EvitError(error.message, hint=hint, exit_code=error.exit_code) from error
     return loaded.model, loaded.info
-
-
-def _random(name: str) -> tuple[nn.Module, ModelInfo]:
-    """A catalog model whose weights are random; they are the same in every process."""
-    import torch
-
-    from evit_cli.models.build import build_model
-    from evit_cli.models.variants import get_variant
-    from evit_cli.weights.catalog import get_entry
-
-    entry = get_entry(name)
-    torch.manual_seed(0)
-    model = build_model(get_variant(entry.variant)).eval()
-    return model, replace(entry.info, sha256="", licence="")

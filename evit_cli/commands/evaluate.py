@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evit_cli.commands.evaluate_scores import (
+    show_classification,
+    show_segmentation,
+    show_superres,
+)
 from evit_cli.commands.options import (
     BackendName,
     ClassMap,
@@ -35,13 +39,12 @@ from evit_cli.types import Task
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
-    from evit_cli.data.sample import Examples
-    from evit_cli.inference.evaluate import SegmentationScore
     from evit_cli.runtime.session import Session
 
 _EXAMPLES = examples(
     "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/ --json",
     "evit eval --weights mine.safetensors --dataset folders --data val/ --out result/",
+    "evit eval --weights sr.safetensors --dataset superres --data set5/   # PSNR and SSIM on Y",
     "torchrun --nproc-per-node 8 -m evit_cli eval -m seg-l2-ade20k --dataset ade20k --data ade/",
 )
 
@@ -71,7 +74,7 @@ def evaluate(
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model: mean IoU with a table per class, or top-1 and top-5 accuracy."""
+    """Measure a model: mean IoU per class, top-1 and top-5 accuracy, or PSNR and SSIM."""
     sink = Sink(json_output=json_output, quiet=quiet)
     size_hw = parse_size(size)
     from evit_cli.data.open import open_examples
@@ -91,12 +94,12 @@ def evaluate(
         offline=offline,
         size_hw=size_hw,
     )
-    if session.info.task is Task.CLASSIFY:
+    if session.info.task is not Task.SEGMENT:
         given = {"--size": size, "--map": class_map, "--void": void, "--out": out}
         for name in (name for name, value in given.items() if value is not None):
-            raise UsageError(f"{name} is for segmentation, and {session.info.name} classifies")
-        found = open_examples(dataset, data, "val", val_share=val_share)
-        _classification(sink, session, found, max_images)
+            kind = session.info.task.value
+            raise UsageError(f"{name} is for segmentation, and {session.info.name} is for {kind}")
+        _without_maps(sink, session, dataset, data, max_images=max_images, val_share=val_share)
         return
     if void is not None and dataset not in ("folders", "shards"):
         raise UsageError(f"--void is for --dataset folders; {dataset} has its own void label")
@@ -127,42 +130,28 @@ def evaluate(
             progress=progress_for(sink) if speaks(group) else None,
         )
     if speaks(group):
-        _render(sink, score, session, out)
+        show_segmentation(sink, score, session, out)
 
 
-def _classification(sink: Sink, session: Session, found: Examples, max_images: int | None) -> None:
-    from evit_cli.inference.classifier import ImageClassifier
-    from evit_cli.inference.evaluate import evaluate_classification
-    from evit_cli.ui.progress import progress_for
+def _without_maps(
+    sink: Sink,
+    session: Session,
+    dataset: str,
+    data: Path,
+    *,
+    max_images: int | None,
+    val_share: float | None,
+) -> None:
+    """Super-resolution and classification."""
+    if (session.info.task is Task.SUPERRES) != (dataset == "superres"):
+        raise UsageError(f"{session.info.name} is for {session.info.task.value}, not for {dataset}")
+    if session.info.task is Task.SUPERRES:
+        show_superres(sink, session, data, max_images)
+        return
+    from evit_cli.data.open import open_examples
 
-    with processes() as group:
-        score = evaluate_classification(
-            ImageClassifier(session),
-            found,
-            max_images=max_images,
-            group=group,
-            progress=progress_for(sink) if speaks(group) else None,
-        )
-    if speaks(group):
-        sink.json({"model": session.info.name, **asdict(score)})
-        sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
-        sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
-
-
-def _render(sink: Sink, score: SegmentationScore, session: Session, out: Path | None) -> None:
-    summary = score.summary()
-    which = {"backend": session.backend, "precision": session.precision}
-    sink.json({"model": session.info.name} | which | summary)
-    values = ((name, "-" if v is None else f"{v:.4f}") for name, v in summary["iou"].items())
-    rows = [{"class": name, "IoU": text} for name, text in values]
-    if sink.human:
-        sink.table(["class", "IoU"], rows, title="IoU per class")
-    sink.line(f"mIoU {score.mean_iou:.4f}  pixel accuracy {score.pixel_accuracy:.4f}")
-    sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
-    if out is not None:
-        from evit_cli.media.confusion_picture import save_confusion
-
-        sink.line(str(save_confusion(out, score.confusion, score.classes).resolve()))
+    found = open_examples(dataset, data, "val", val_share=val_share)
+    show_classification(sink, session, found, max_images)
 
 
 def register(app: typer.Typer) -> None:

@@ -11,7 +11,7 @@ from evit_cli.commands import export_options as own
 from evit_cli.commands import options
 from evit_cli.errors import UsageError, require
 from evit_cli.ui.sink import Mode, Sink
-from evit_cli.weights.catalog import CATALOG
+from evit_cli.weights.untrained import info_by_name, model_for
 
 if TYPE_CHECKING:
     from evit_cli.export.engine import EngineReport
@@ -30,6 +30,7 @@ _EXAMPLES = options.examples(
 def export(
     model: options.Model = None,
     weights: options.Weights = None,
+    random: own.Random = False,
     target: own.Target = None,
     device: own.Device = None,
     precision: options.PrecisionName = None,
@@ -82,28 +83,28 @@ def export(
         layout=layout,
         out=out,
     )
-    if dry_run and weights is None and model in CATALOG:
-        _show_plan(sink, make_plan(request, CATALOG[model].info))
+    if dry_run and weights is None and (known := info_by_name(model or "")):
+        _show_plan(sink, make_plan(request, known))
         return
     require("torch", extra="export", why="exporting a model")
     from evit_cli.export.job import ExportJob, run_export
     from evit_cli.export.labels import open_labels
     from evit_cli.ui.download import download_progress
     from evit_cli.ui.progress import progress_for
-    from evit_cli.weights.load import load_model
 
-    loaded = load_model(model, weights=weights, offline=offline, progress=download_progress(sink))
-    plan = make_plan(request, loaded.info)
+    fetch = download_progress(sink)
+    module, info = model_for(model, weights, random=random, offline=offline, progress=fetch)
+    plan = make_plan(request, info)
     if dry_run:
         _show_plan(sink, plan)
         return
     check_free(plan.path, force=force)
     job = ExportJob(
         plan,
-        loaded.model,
+        module,
         calibration=load_calibration(calib),
         images=compared,
-        labels=open_labels(loaded.info, dataset, data, max_images=max_images),
+        labels=open_labels(info, dataset, data, max_images=max_images),
         islands=tuple(options.split_list(islands)),
         explain=explain,
         force=force,

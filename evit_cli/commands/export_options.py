@@ -15,7 +15,10 @@ Device = Annotated[
     typer.Option("--device", metavar="PROFILE", help="From `evit devices ls`, a file, or auto."),
 ]
 InputSize = Annotated[
-    str | None, typer.Option("--size", metavar="HxW", help="Input size, multiples of 32.")
+    str | None,
+    typer.Option(
+        "--size", metavar="HxW", help="Input size, multiples of 32; super-resolution: of 4."
+    ),
 ]
 MaxSize = Annotated[
     str | None,
@@ -40,10 +43,18 @@ Images = Annotated[
     Path | None, typer.Option("--images", metavar="DIR", help="Compare on these; else evit's own.")
 ]
 DatasetName = Annotated[
-    str | None, typer.Option("--dataset", metavar="NAME", help="Compare mean IoU on this set too.")
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Compare mean IoU, or PSNR on `superres`, on this set too.",
+    ),
 ]
 DataFolder = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="The folder of --dataset.")
+]
+Random = Annotated[
+    bool, typer.Option("--random-weights", help="Of a model's shape alone, to try its speed.")
 ]
 Verify = Annotated[
     bool, typer.Option("--verify/--no-verify", help="Compare the artifact with its source.")

@@ -49,18 +49,22 @@ def list_recipes(json_output: options.Json = False, quiet: options.Quiet = False
 
 def _row(name: str, recipe: Recipe) -> dict[str, Any]:
     expected = recipe.expected
+    decibels = expected is not None and expected.metric.endswith("_db")
     return {
         "name": name,
         "task": recipe.task.value,
         "model": recipe.model.variant,
         "data": recipe.data.name,
         "metric": None if expected is None else expected.metric,
-        "value_percent": None if expected is None else expected.value,
+        "value_percent": None if expected is None or decibels else expected.value,
+        "value_db": expected.value if expected is not None and decibels else None,
         "source": None if expected is None else expected.source,
     }
 
 
 def _expected(row: dict[str, Any]) -> str:
+    if row["value_db"] is not None:
+        return f"{row['metric']} {row['value_db']:g} dB ({row['source']})"
     if row["value_percent"] is None:
         return ""
     return f"{row['metric']} {row['value_percent']:g} % ({row['source']})"

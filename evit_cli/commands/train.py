@@ -158,7 +158,8 @@ def _render(sink: Sink, recipe: Recipe, result: TrainResult) -> None:
             "seconds": round(result.seconds, 3),
         }
     )
-    sink.line(f"{result.metric} {100 * result.best:.2f}")
+    decibels = result.metric.endswith("_db")
+    sink.line(f"{result.metric} {result.best if decibels else 100 * result.best:.2f}")
     sink.line(str(result.weights.resolve()))
     sink.say(f"{result.steps} steps; the whole story is in {result.weights.parent.resolve()}")
 

@@ -21,6 +21,7 @@ from evit_cli.config.recipe_parts import (
     ModelPart,
     OptimizerPart,
     SegmentPart,
+    SuperresPart,
     TrainPart,
 )
 from evit_cli.config.strict import Strict, load_yaml
@@ -37,6 +38,7 @@ class Recipe(Strict):
     data: DataPart
     segment: SegmentPart | None = None
     classify: ClassifyPart | None = None
+    superres: SuperresPart | None = None
     optimizer: OptimizerPart
     train: TrainPart
     distill: DistillPart | None = None
@@ -44,14 +46,45 @@ class Recipe(Strict):
     licence: str = ""
 
     @model_validator(mode="after")
+    def _keeps_batch_norm(self) -> Recipe:
+        if self.distill is None or self.distill.quantise is None:
+            return self
+        if self.task is not Task.SEGMENT:
+            raise ValueError("distill.quantise is for segmentation")
+        if self.model.classes is not None:
+            raise ValueError("distill.quantise keeps the classes of the weights: no model.classes")
+        if self.train.bn_images or self.train.batch_norm != "frozen":
+            raise ValueError(
+                "distill.quantise needs train.batch_norm: frozen and train.bn_images: 0, since int8"
+                " has no statistics of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _own_section(self) -> Recipe:
-        sections = {Task.SEGMENT: self.segment, Task.CLASSIFY: self.classify}
+        sections: dict[Task, Strict | None] = {
+            Task.SEGMENT: self.segment,
+            Task.CLASSIFY: self.classify,
+            Task.SUPERRES: self.superres,
+        }
         if self.task not in sections:
             raise ValueError(f"task {self.task.value} cannot be trained in this version of evit")
         for task, section in sections.items():
             if (section is not None) != (task is self.task):
                 verb = "needs" if task is self.task else "does not take"
                 raise ValueError(f"a {self.task.value} recipe {verb} a section '{task.value}'")
+        return self
+
+    @model_validator(mode="after")
+    def _superres_alone(self) -> Recipe:
+        if (self.data.name == "superres") != (self.task is Task.SUPERRES):
+            raise ValueError(f"task {self.task.value} does not learn from data '{self.data.name}'")
+        if self.task is not Task.SUPERRES:
+            return self
+        if self.distill is not None or self.train.mesa_ratio:
+            raise ValueError("super-resolution learns from photographs alone: no distill, no mesa")
+        if self.model.classes is not None:
+            raise ValueError("super-resolution has no model.classes")
         return self
 
 

@@ -58,6 +58,7 @@ class DataPart(Strict):
         "imagenet",
         "imagefolder",
         "cifar10",
+        "superres",
         "shards",
     ]
     dir: str | None = None
@@ -146,6 +147,51 @@ class ClassifyPart(Strict):
     cutmix: Amount = 0.0
     label_smoothing: Share = 0.0
     loss: Literal["bce", "ce"] = "bce"
+
+
+class PhotosPart(Strict):
+    """One folder of photographs to learn super-resolution from.
+
+    Attributes:
+        folder: in the folder of the data.
+        weight: how often its pixels are seen, beside those of the other folders.
+        shrink: the photographs are made smaller by this factor first, which takes away what a JPEG
+            or a camera put into them; 1 leaves them as they are.
+    """
+
+    folder: str
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    shrink: Annotated[int, Field(ge=1, le=8)] = 1
+
+
+class SuperresPart(Strict):
+    """Examples and loss of super-resolution; the scale is the model's.
+
+    Attributes:
+        photos: what to learn from; the small images are made from them as the benchmarks' are.
+        val: folder of the validation pairs or photographs, in the folder of the data.
+        patch_hw: size of the training patches of the small image, multiples of 4; of several sizes
+            one is drawn per step.
+        turn: patches are mirrored and turned by quarters at random.
+        loss: "l1", or "charbonnier", which is rounded off at the bottom.
+        cache_gb: photographs are kept in memory up to this size; the rest is read every time.
+    """
+
+    photos: tuple[PhotosPart, ...]
+    val: str
+    patch_hw: tuple[SizeHW, ...] = ((48, 48),)
+    turn: bool = True
+    loss: Literal["l1", "charbonnier"] = "l1"
+    cache_gb: Amount = 8.0
+
+    @model_validator(mode="after")
+    def _fits_the_strides(self) -> SuperresPart:
+        if not self.photos:
+            raise ValueError("photos names no folder")
+        for side in (side for size in self.patch_hw for side in size):
+            if side % 4:
+                raise ValueError(f"patch_hw has a side of {side}, which is no multiple of 4")
+        return self
 
 
 class OptimizerPart(Strict):
@@ -247,6 +293,8 @@ class DistillPart(Strict):
         blocks: weight of block-wise distillation, where each stage learns from the teacher's
             features; the teacher has the student's widths, and `features` is not used.
         labels: weight of the ordinary loss on labelled images.
+        quantise: "int8" trains for int8: the student, which keeps the teacher's classes, computes
+            as its fast int8 form does and learns the teacher's probabilities alone.
         extra: unlabelled images, folders and videos that the teacher labels.
         extra_every: every so many frames of a video.
     """
@@ -261,6 +309,7 @@ class DistillPart(Strict):
     feature_levels: tuple[Literal[4, 8, 16, 32], ...] = (8, 16, 32)
     blocks: Amount = 0.0
     labels: Amount = 1.0
+    quantise: Literal["int8"] | None = None
     extra: tuple[str, ...] = ()
     extra_every: Positive = 1
 
@@ -270,12 +319,21 @@ class DistillPart(Strict):
             raise ValueError("block-wise distillation asks the teacher online: view: online")
         return self
 
+    @model_validator(mode="after")
+    def _rounded_alone(self) -> DistillPart:
+        if self.quantise and (self.labels or self.features or self.blocks or not self.logits):
+            raise ValueError(
+                "quantise learns the teacher's probabilities alone: labels, features and blocks are"
+                " 0, and logits is not"
+            )
+        return self
+
 
 class Expected(Strict):
     """What the run should reach, and how that is known.
 
     Attributes:
-        metric: "mean_iou" or "top1", in percent.
+        metric: "mean_iou" or "top1", in percent, or "psnr_db".
         value: the published or measured figure, None where there is none.
         source: where the figure is from.
     """

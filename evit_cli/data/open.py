@@ -14,7 +14,8 @@ from evit_cli.errors import UsageError, suggest
 
 _SEGMENTATION = ("cityscapes", "ade20k", "camvid", "folders")
 SETS = (*_SEGMENTATION, "coco", "imagenet", "imagefolder", "cifar10", "shards")
-"""The names; `DataPart.name` in `config/recipe_parts.py` has the same."""
+"""The names; `DataPart.name` in `config/recipe_parts.py` has the same, and "superres", whose
+examples are pairs of images (`data/superres.py`)."""
 
 
 def open_examples(

@@ -12,7 +12,8 @@ from evit_cli.errors import EXIT_VERIFICATION, EvitError, MissingDependency
 from evit_cli.export.engine_cache import EngineCache
 from evit_cli.export.images import ImageSet
 from evit_cli.export.tensorrt import EngineRequest, build_engine
-from evit_cli.export.verify import Verdict, Verification, verify
+from evit_cli.export.verdict import Verdict
+from evit_cli.export.verify import Verification, verify
 from evit_cli.runtime.description import (
     Description,
     describe_artifact,

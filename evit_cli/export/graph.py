@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.errors import EvitError
+from evit_cli.export.fidelity import centre_tile
 from evit_cli.export.images import FEWEST_CALIBRATION_IMAGES, ImageSet, load_images
-from evit_cli.export.int8 import METHOD, quantised_graph
+from evit_cli.export.int8 import quantised_graph
 from evit_cli.export.lower import ImageModel, lower
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.rounding import absorb_rounding
 from evit_cli.inference.preprocess import Placement, fit, resize_short_and_crop
 from evit_cli.models.precision import to_half
+from evit_cli.models.quantize import METHOD
 from evit_cli.types import Backend, ImageSize, Precision, Task
 
 _ROUNDING_IMAGES, _ROUNDING_PIXELS = 4, 2**22
@@ -88,9 +90,14 @@ def _quantised(
             "see them",
         )
     inputs = [_as_input(plan, canvas[None]) for canvas in _canvases(plan, images)]
-    graph, kept, errors = quantised_graph(plan, model, inputs, islands=islands, explained=explain)
-    calibration = {"sha256": images.sha256, "images": images.count, "method": METHOD}
-    return Built(graph, kept, calibration, errors)
+    made = quantised_graph(plan, model, inputs, islands=islands, explained=explain)
+    calibration = {
+        "sha256": images.sha256,
+        "images": images.count,
+        "method": METHOD,
+        "form": made.form,
+    }
+    return Built(made.model, made.islands, calibration, made.layers)
 
 
 def _rounded_to(plan: ExportPlan) -> torch.dtype | None:
@@ -123,6 +130,8 @@ def _canvases(plan: ExportPlan, images: ImageSet) -> Iterator[npt.NDArray[np.uin
     for image in images:
         if plan.info.task is Task.CLASSIFY:
             canvas = resize_short_and_crop(image, preprocess)
+        elif plan.info.task is Task.SUPERRES:
+            canvas = centre_tile(image, plan.size_hw)
         else:
             height, width = image.shape[:2]
             placement = Placement(ImageSize(height, width), plan.size_hw, plan.size_hw)

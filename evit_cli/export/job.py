@@ -17,6 +17,7 @@ from torch import nn
 
 from evit_cli.errors import EXIT_VERIFICATION, EvitError
 from evit_cli.export.engine import check_free
+from evit_cli.export.fidelity import Originals, psnr_on
 from evit_cli.export.graph import Built, build_graph
 from evit_cli.export.images import ImageSet
 from evit_cli.export.labels import Labels, mean_ious
@@ -25,7 +26,8 @@ from evit_cli.export.onnx import write_onnx
 from evit_cli.export.openvino import write_openvino
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quantize import LayerError
-from evit_cli.export.verify import Verdict, Verification, verify, with_labels
+from evit_cli.export.verdict import Verdict
+from evit_cli.export.verify import Verification, verify, with_labels, with_originals
 from evit_cli.runtime.description import Description, describe_artifact, description_path
 from evit_cli.runtime.open import open_artifact
 from evit_cli.runtime.torch_session import TorchSession
@@ -43,7 +45,7 @@ class ExportJob:
         model: maps normalised RGB (B, 3, H, W) to logits; it is copied, not changed.
         calibration: images for int8 ranges; needed for int8 only.
         images: to compare on; None does not compare.
-        labels: to measure mean IoU on too.
+        labels: to measure mean IoU on too, or originals to measure PSNR on.
         islands: of an int8 model: layers to keep in float, beside those chosen by evit.
         explain: measure the error of each layer of an int8 model.
         force: replace existing files.
@@ -55,7 +57,7 @@ class ExportJob:
     model: nn.Module
     calibration: ImageSet | None = None
     images: ImageSet | None = None
-    labels: Labels | None = None
+    labels: Labels | Originals | None = None
     islands: tuple[str, ...] = ()
     explain: bool = False
     force: bool = False
@@ -195,8 +197,13 @@ def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification
             sizes_hw=(plan.size_hw, plan.largest_hw) if plan.largest_hw else (),
             progress=progress,
         )
-        if job.labels is None or result.verdict is Verdict.FAIL:
+        if job.labels is None or (
+            result.verdict is Verdict.FAIL and not isinstance(job.labels, Originals)
+        ):
             return result
+        if isinstance(job.labels, Originals):
+            found = psnr_on(session, source, job.labels, progress)
+            return with_originals(result, plan.precision, *found)
         return with_labels(result, *mean_ious(session, source, job.labels, progress))
     finally:
         session.close()

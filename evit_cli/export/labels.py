@@ -8,6 +8,7 @@ from pathlib import Path
 from evit_cli.data.open import open_examples
 from evit_cli.data.sample import Examples
 from evit_cli.errors import EvitError, UsageError
+from evit_cli.export.fidelity import Originals, open_originals
 from evit_cli.inference.evaluate import evaluate_segmentation
 from evit_cli.inference.segmenter import Segmenter
 from evit_cli.models.class_maps import ClassTranslation, choose_translation
@@ -26,19 +27,23 @@ class Labels:
 
 def open_labels(
     info: ModelInfo, dataset: str | None, folder: Path | None, *, max_images: int | None = None
-) -> Labels | None:
+) -> Labels | Originals | None:
     """The validation part of a labelled set, as `evit eval` opens it; None where none is named.
 
     Raises:
-        UsageError: the model does not segment.
+        UsageError: the set is not for what the model does.
         EvitError: the set is not there, or has other classes.
     """
     if (dataset is None) != (folder is None):
         raise UsageError("--dataset and --data go together")
     if dataset is None or folder is None:
         return None
+    if info.task is Task.SUPERRES and dataset == "superres":
+        return open_originals(folder, max_images)
     if info.task is not Task.SEGMENT or info.classes is None:
-        raise UsageError(f"--dataset is for segmentation, and {info.name} does not segment")
+        raise UsageError(
+            f"--dataset {dataset} is for segmentation, and {info.name} does not segment"
+        )
     translation = choose_translation(None, info.classes, dataset)
     count = len(translation.classes)
     examples = open_examples(dataset, folder, "val", num_classes=count)

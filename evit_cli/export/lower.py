@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,23 @@ from evit_cli.export.attention import TokenAttention, attention_by_sums
 from evit_cli.export.form import Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
 from evit_cli.export.strips import StripMBConv
+from evit_cli.export.superres import STRIDES, LoweredSuperResolver
 from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import MBConv
 from evit_cli.models.fuse import fuse
 from evit_cli.models.segment import SegmentHead
+from evit_cli.models.superres import SuperresHead, SuperResolver
 from evit_cli.types import ImageSize, Preprocess
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class ImageModel(nn.Module):
-    """A model with its normalisation: RGB from 0 to 255 in, float32 logits out.
+    """A model with its normalisation: RGB from 0 to 255 in, float32 logits or RGB out.
 
     Args:
-        model: maps normalised RGB (B, 3, H, W) to logits; in evaluation mode, fused. Its stem is
-            changed.
+        model: maps normalised RGB (B, 3, H, W) to logits or RGB; in evaluation mode, fused. What
+            takes the image is changed.
         preprocess: mean and deviation.
         form: of input and output.
     """
@@ -38,14 +40,18 @@ class ImageModel(nn.Module):
         self.model, self.form = model, form
         # The deviation goes into the first convolution. The mean cannot: the convolution's
         # padding is zero after the mean is subtracted.
-        first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-        scale = 1 / (255 * torch.tensor(preprocess.std_rgb))
-        first.weight.data = first.weight.data * scale.view(1, 3, 1, 1)
+        taking: list[nn.Module] = [next(m for m in model.modules() if isinstance(m, nn.Conv2d))]
+        if isinstance(model, LoweredSuperResolver):
+            taking.append(model.enlarge)
+        scale = 1 / (255 * torch.tensor(preprocess.std_rgb)).view(1, 3, 1, 1)
+        for layer in taking:
+            assert isinstance(layer.weight, Tensor)
+            layer.weight.data = layer.weight.data * scale
         mean = 255 * torch.tensor(preprocess.mean_rgb)
         self.register_buffer("mean", mean if form.channels_last else mean.view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, H, W, 3) or (B, 3, H, W) -> (B, classes, h, w), (B, h, w, classes), (B, classes)."""
+        """(B, H, W, 3) or (B, 3, H, W) -> (B, C, h, w), (B, h, w, C), (B, classes)."""
         x = image.to(self.mean.dtype) - self.mean
         if self.form.channels_last:
             x = x.permute(0, 3, 1, 2)
@@ -58,15 +64,16 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     """A fused copy of `model` in the given form; outputs agree to 1e-4 of their deviation.
 
     Args:
-        model: a classifier or segmenter.
-        size_hw: the input size; the smallest where it is free. Multiples of 32.
+        model: a classifier, segmenter or super-resolver.
+        size_hw: the input size; the smallest where it is free. Multiples of the model's stride.
         form: what to take.
 
     Raises:
-        ValueError: a side is not a multiple of 32.
+        ValueError: a side is not a multiple of the stride.
     """
-    if any(side % 32 for side in size_hw):
-        raise ValueError(f"both sides must be multiples of 32, got {size_hw}")
+    stride = STRIDES[0] if isinstance(model, SuperResolver) else 32
+    if any(side % stride for side in size_hw):
+        raise ValueError(f"both sides must be multiples of {stride}, got {size_hw}")
     fused = fuse(model)
     if form.attention == "tokens":
         replace_modules(fused, MultiScaleLinearAttention, TokenAttention)
@@ -77,15 +84,18 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     if form.strips:
         replace_modules(fused, MBConv, StripMBConv)
     for module in fused.modules():
-        if isinstance(module, SegmentHead):
+        if isinstance(module, SegmentHead | SuperresHead):
             _replace_resizes(module, size_hw, form)
+    if isinstance(fused, SuperResolver):
+        fused = cast(M, LoweredSuperResolver(fused, form))
     return fused.eval().requires_grad_(False)
 
 
-def _replace_resizes(head: SegmentHead, size_hw: ImageSize, form: Form) -> None:
-    """Put other forms of what upsamples strides 32 and 16 to 8; stride 8 stays as it is."""
-    for i, stride in enumerate((32, 16)):
-        factor = stride // 8
+def _replace_resizes(head: SegmentHead | SuperresHead, size_hw: ImageSize, form: Form) -> None:
+    """Put other forms of what upsamples to the last stride, which stays as it is."""
+    strides = STRIDES if isinstance(head, SuperresHead) else (32, 16, 8)
+    for i, stride in enumerate(strides[:-1]):
+        factor = stride // strides[-1]
         if form.free_size:
             conv = head.projections[i].get_submodule("conv")
             assert isinstance(conv, nn.Conv2d)

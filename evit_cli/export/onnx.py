@@ -13,6 +13,7 @@ from evit_cli.errors import EvitError, require
 from evit_cli.export.onnx_opset import write_in_opset
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quiet import quiet_libraries
+from evit_cli.runtime.fixed_input import output_name
 from evit_cli.types import Backend
 
 _EXPORTER_OPSET = 18
@@ -34,7 +35,7 @@ def sample_image(plan: ExportPlan) -> torch.Tensor:
 
 
 def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
-    """Write `path`, one file, with input `image` and output `logits`.
+    """Write `path`, one file, with input `image` and output `logits` or `upscaled`.
 
     Args:
         model: an `ImageModel`, already float16 or with quantisers where that is wanted.
@@ -91,7 +92,7 @@ def _export(model: nn.Module, plan: ExportPlan) -> Any:
                 dynamo=True,
                 opset_version=_EXPORTER_OPSET,
                 input_names=["image"],
-                output_names=["logits"],
+                output_names=[output_name(plan.info.task)],
                 dynamic_shapes=shapes,
                 verbose=False,
             )

@@ -23,6 +23,9 @@ SUFFIXES = {
     Backend.OPENVINO: ".xml",
     Backend.TENSORRT: ".engine",
 }
+TILE, _SMALLEST_TILE = ImageSize(256, 256), ImageSize(64, 64)
+"""Of super-resolution, where no size is asked for: the size, or with a largest one the smallest."""
+
 _NEWEST_OPSET = 20
 _OLDEST_OPSET = 13
 
@@ -137,7 +140,7 @@ def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
     form = _form(request, profile, (backend, precision, largest_hw is not None), choices.append)
     engine = backend is Backend.TENSORRT and _builds_here(profile, choices.append)
     suffix = SUFFIXES[backend] if engine or backend is not Backend.TENSORRT else ".onnx"
-    path = _path(request, f"{info.name}-{size_hw}-{precision.value}", suffix)
+    path = _path(request, f"{info.name.replace('/', '-')}-{size_hw}-{precision.value}", suffix)
     return ExportPlan(
         info,
         backend,
@@ -199,6 +202,9 @@ def _sizes(
     why = "asked for"
     if size is None:
         size, why = info.preprocess.size_hw, "the size the model was measured at"
+        if info.task is Task.SUPERRES:
+            size = TILE if largest is None else _SMALLEST_TILE
+            why = "images are cut into tiles of it"
     if info.task is Task.CLASSIFY and (largest is not None or size[0] != size[1]):
         asked = size if largest is None else f"{size} to {largest}"
         raise UsageError(f"a classifier takes one square size, not {asked}")

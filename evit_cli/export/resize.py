@@ -51,6 +51,22 @@ def bicubic_matrix(samples: int, factor: int) -> npt.NDArray[np.float32]:
     return matrix.astype(np.float32)
 
 
+def phase_kernels(factor: int) -> Tensor:
+    """The kernels that give each of the new pixels of a pixel, (factor^2, 5, 5)."""
+    axis = torch.zeros(factor, 5)  # offsets -2 to 2 hold the four taps of every phase
+    for phase, (first, weights) in enumerate(_taps(factor)):
+        axis[phase, first + 2 : first + 6] = torch.tensor(weights)
+    return torch.einsum("pi,qj->pqij", axis, axis).reshape(-1, 5, 5)
+
+
+def with_repeated_edge(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, h + 4, w + 4), without a Pad operator, which parsers restrict."""
+    for axis in (2, 3):
+        first, end = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+        x = torch.cat([first, first, x, end, end], axis)
+    return x
+
+
 class MatrixResize(nn.Module):
     """Bicubic upsampling of one input size by a whole factor, as products with constant matrices.
 
@@ -94,16 +110,10 @@ class PhaseResize(nn.Module):
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        axis = torch.zeros(factor, 5)  # offsets -2 to 2 hold the four taps of every phase
-        for phase, (first, weights) in enumerate(_taps(factor)):
-            axis[phase, first + 2 : first + 6] = torch.tensor(weights)
-        kernels = torch.einsum("pi,qj->pqij", axis, axis).reshape(-1, 1, 5, 5)
-        self.register_buffer("kernels", kernels.repeat(channels, 1, 1, 1))
+        self.register_buffer("kernels", phase_kernels(factor)[:, None].repeat(channels, 1, 1, 1))
 
     def forward(self, x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
         """(B, C, h, w) -> (B, C, h * factor, w * factor); `size_hw` is not needed."""
-        for axis in (2, 3):  # repeats the edge without a Pad operator, which parsers restrict
-            first, end = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
-            x = torch.cat([first, first, x, end, end], axis)
-        phases = F.conv2d(x, self.kernels, groups=self.kernels.shape[0] // self.factor**2)
+        groups = self.kernels.shape[0] // self.factor**2
+        phases = F.conv2d(with_repeated_edge(x), self.kernels, groups=groups)
         return F.pixel_shuffle(phases, self.factor)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.trtexec import trtexec_command
-from evit_cli.export.verify import Verdict, Verification
+from evit_cli.export.verdict import Verdict
+from evit_cli.export.verify import Verification
 from evit_cli.runtime.description import Description, encode_description
 from evit_cli.types import Backend
 
@@ -57,6 +58,8 @@ def verdict_line(found: Verification | None) -> tuple[bool, str]:
     line = f"{found.verdict.value}: {found.reason}; SQNR {found.sqnr_db:.1f} dB"
     if found.mean_iou is not None and found.source_mean_iou is not None:
         line += f"; mean IoU {found.mean_iou:.4f}, of its source {found.source_mean_iou:.4f}"
+    if found.original_psnr_db is not None and found.source_original_psnr_db is not None:
+        line += f"; its source {found.source_original_psnr_db:.2f} dB"
     return found.verdict is Verdict.PASS, line
 
 

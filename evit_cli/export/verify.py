@@ -5,36 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError
+from evit_cli.export.fidelity import PSNR_BARS, PSNR_LOSS_BARS, Likeness, centre_tile
+from evit_cli.export.verdict import Bar, Verdict, against
 from evit_cli.inference.class_map import class_map
+from evit_cli.inference.enlarge import fixed_size
 from evit_cli.inference.preprocess import ImageU8, Placement, fit, resize_short_and_crop
 from evit_cli.inference.segmenter import Segmenter
+from evit_cli.runtime.fixed_input import output_name
 from evit_cli.runtime.session import Session
 from evit_cli.types import ImageSize, NoProgress, Precision, Progress, Task
 
 _SIDE = ImageSize(512, 1024)
-
-
-class Verdict(str, Enum):
-    """Whether an artifact may be used."""
-
-    PASS = "PASS"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Agreement that is asked for: `good` passes, below `least` fails, between them warns."""
-
-    good: float
-    least: float
 
 
 BARS = {
@@ -77,12 +64,16 @@ class Verification:
         cosine: similarity of the outputs, 1 for equal; the worst image.
         max_abs: largest difference, in standard deviations of the source's output.
         sqnr_db: signal to quantisation noise ratio over all images, dB; 200 for equal.
-        agreement: share of pixels, or images, that keep their class.
+        agreement: share of pixels, or images, that keep their class; of a model that makes
+            images, share of the eight-bit values that stay the same.
         decided: the same where a class that is as good as the source's own (`TIE`) counts too,
-            of a segmentation model at the resolution of its logits.
+            of a segmentation model at the resolution of its logits; or a value that is one off.
         runtime: what ran the artifact.
         mean_iou: of the artifact against labels, None without labels.
         source_mean_iou: of the source against the same.
+        psnr_db: of the artifact's pictures against those of its source, dB; None without pictures.
+        original_psnr_db: of the artifact's against originals, on Y; None without originals.
+        source_original_psnr_db: of the source's against the same.
     """
 
     verdict: Verdict
@@ -97,6 +88,9 @@ class Verification:
     runtime: str
     mean_iou: float | None = None
     source_mean_iou: float | None = None
+    psnr_db: float | None = None
+    original_psnr_db: float | None = None
+    source_original_psnr_db: float | None = None
 
     def document(self) -> dict[str, Any]:
         """For JSON, which knows no infinity, and for the artifact."""
@@ -162,31 +156,29 @@ def verify(
         EvitError: the artifact cannot run, or there is no image.
     """
     progress = progress or NoProgress()
-    tally, kept, decided, count = _Tally(), 0.0, 0.0, 0
-    segment = source.info.task is Task.SEGMENT
+    tally, kept, count = _Tally(), _kept(source.info.task), 0
     # It places images as `evit segment` would.
-    segmenter = Segmenter(artifact) if segment else None
+    segmenter = Segmenter(artifact) if source.info.task is Task.SEGMENT else None
+    output = output_name(source.info.task)
     sizes_hw = tuple(sizes_hw) or (_SIDE,)
     progress.start(None, "image")
     try:
         for image in images:
             canvas = _canvas(image, artifact, segmenter, sizes_hw[count % len(sizes_hw)])
-            found = artifact.run({"image": canvas[None]})["logits"]
-            expected = source.run({"image": canvas[None]})["logits"]
+            found = artifact.run({"image": canvas[None]})[output]
+            expected = source.run({"image": canvas[None]})[output]
             tally.add(found, expected)
             count += 1
             if tally.finite:
-                size = ImageSize(*canvas.shape[:2])
-                kept += _agreement(found[0], expected[0], size if segment else None)
-                decided += _decided(found[0], expected[0])
+                kept.add(found[0], expected[0], ImageSize(*canvas.shape[:2]))
             progress.advance(1)
     finally:
         progress.close()
     if count == 0:
         raise EvitError("there is no image to compare the artifact on")
-    bar = (BARS if segment else TOP1_BARS)[artifact.precision]
-    kept, decided = (part / count if tally.finite else 0.0 for part in (kept, decided))
-    verdict, reason = _judge(kept, decided, bar, "pixels" if segment else "images", tally.finite)
+    verdict, reason = Verdict.FAIL, "the artifact gives NaN or infinity"
+    if tally.finite:
+        verdict, reason = kept.judge(artifact.precision)
     return Verification(
         verdict=verdict,
         reason=reason,
@@ -195,9 +187,10 @@ def verify(
         cosine=tally.cosine if tally.finite else 0.0,
         max_abs=tally.max_abs if tally.finite else math.inf,
         sqnr_db=tally.sqnr_db if tally.finite else 0.0,
-        agreement=kept,
-        decided=decided,
+        agreement=kept.agreement if tally.finite else 0.0,
+        decided=kept.decided if tally.finite else 0.0,
         runtime=artifact.backend.value,
+        psnr_db=kept.psnr_db if isinstance(kept, _KeptPixels) and tally.finite else None,
     )
 
 
@@ -214,11 +207,28 @@ def with_labels(result: Verification, found: float, source: float) -> Verificati
     return Verification(**values)
 
 
+def with_originals(
+    result: Verification, precision: Precision, psnr_db: float, source_db: float
+) -> Verification:
+    """Add PSNR against originals, of the artifact and of its source, which then decides."""
+    values = asdict(result) | {"original_psnr_db": psnr_db, "source_original_psnr_db": source_db}
+    if math.isfinite(result.max_abs):
+        loss, bar = source_db - psnr_db, PSNR_LOSS_BARS[precision]
+        verdict = Verdict.PASS if loss <= bar.good else Verdict.WARN
+        values["verdict"] = Verdict.FAIL if loss > bar.least else verdict
+        values["reason"] = (
+            f"{psnr_db:.2f} dB against the originals, {loss:.3f} dB less than its source"
+        )
+    return Verification(**values)
+
+
 def _canvas(
     image: ImageU8, artifact: Session, segmenter: Segmenter | None, size_hw: ImageSize
 ) -> ImageU8:
     """The input that the artifact would get for an image; where sizes are free, of this size."""
     preprocess = artifact.info.preprocess
+    if artifact.info.task is Task.SUPERRES:
+        return centre_tile(image, fixed_size(artifact) or size_hw)
     if segmenter is None:
         return resize_short_and_crop(image, preprocess)
     own = ImageSize(*image.shape[:2])
@@ -244,14 +254,63 @@ def _decided(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     return float(np.mean(probability.max(axis=0) - chosen < TIE))
 
 
-def _judge(
-    agreement: float, decided: float, bar: Bar, of: str, finite: bool
-) -> tuple[Verdict, str]:
-    if not finite:
-        return Verdict.FAIL, "the artifact gives NaN or infinity"
-    said = f"{agreement:.3%} of the {of} keep their class, {decided:.3%} not counting near ties"
-    if decided >= bar.good:
-        return Verdict.PASS, said
-    if decided >= bar.least:
-        return Verdict.WARN, f"{said}; less than {bar.good:.2%}"
-    return Verdict.FAIL, f"{said}; less than {bar.least:.2%}"
+def _kept(task: Task) -> _KeptClasses | _KeptPixels:
+    return _KeptPixels() if task is Task.SUPERRES else _KeptClasses(task is Task.SEGMENT)
+
+
+class _KeptClasses:
+    """The shares of pixels, or of images, that keep their class."""
+
+    def __init__(self, segment: bool) -> None:
+        self.segment = segment
+        self.kept = self.near = 0.0
+        self.count = 0
+
+    def add(self, found: npt.NDArray[Any], expected: npt.NDArray[Any], size_hw: ImageSize) -> None:
+        self.kept += _agreement(found, expected, size_hw if self.segment else None)
+        self.near += _decided(found, expected)
+        self.count += 1
+
+    @property
+    def agreement(self) -> float:
+        return self.kept / self.count
+
+    @property
+    def decided(self) -> float:
+        return self.near / self.count
+
+    def judge(self, precision: Precision) -> tuple[Verdict, str]:
+        bar = (BARS if self.segment else TOP1_BARS)[precision]
+        of = "pixels" if self.segment else "images"
+        said = (
+            f"{self.agreement:.3%} of the {of} keep their class, "
+            f"{self.decided:.3%} not counting near ties"
+        )
+        return against(bar, self.decided, said, ".2%")
+
+
+class _KeptPixels(Likeness):
+    """How near the pixels of two pictures are."""
+
+    def add(
+        self,
+        found: npt.NDArray[Any],
+        expected: npt.NDArray[Any],
+        size_hw: ImageSize | None = None,
+    ) -> None:
+        super().add(found, expected)
+
+    @property
+    def agreement(self) -> float:
+        return self.equal / self.count
+
+    @property
+    def decided(self) -> float:
+        return self.near / self.count
+
+    def judge(self, precision: Precision) -> tuple[Verdict, str]:
+        said = (
+            f"its pictures are {self.psnr_db:.1f} dB from those of its source, "
+            f"{self.decided:.2%} of the values at most one off"
+        )
+        return against(PSNR_BARS[precision], self.psnr_db, said, ".1f")

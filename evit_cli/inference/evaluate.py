@@ -112,14 +112,14 @@ def published_placement(dataset: str, image_hw: ImageSize, preprocess: Preproces
     return _stretched(image_hw, ImageSize(*(sides[::-1] if tall else sides)))
 
 
-def _spread(items: Sequence[T], count: int | None) -> list[T]:
+def spread(items: Sequence[T], count: int | None) -> list[T]:
     """At most `count` items, evenly over the whole sequence."""
     if count is None or count >= len(items):
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _part(used: int, of: int) -> str:
+def part_used(used: int, of: int) -> str:
     """A caveat for scores over a part of a set."""
     return "" if used == of else f", ONLY {used} OF {of} IMAGES"
 
@@ -151,7 +151,7 @@ def evaluate_segmentation(
     progress = progress or NoProgress()
     lookup = np.asarray(table, dtype=np.int64)
     confusion = Confusion(len(dataset.classes))
-    items = _spread(range(len(dataset)), max_images)
+    items = spread(range(len(dataset)), max_images)
     preprocess = segmenter.session.info.preprocess
     started = time.perf_counter()
     mine = items if group is None else group.share(items)
@@ -183,7 +183,7 @@ def evaluate_segmentation(
         classes=classes,
         images=len(items),
         seconds=time.perf_counter() - started,
-        protocol=f"single scale, no flip, input size {sizes}" + _part(len(items), len(dataset)),
+        protocol=f"single scale, no flip, input size {sizes}" + part_used(len(items), len(dataset)),
     )
 
 
@@ -212,7 +212,7 @@ def evaluate_classification(
         raise EvitError(
             f"the set has {len(dataset.classes)} classes, and the model {len(classifier.classes)}"
         )
-    items = _spread(range(len(dataset)), max_images)
+    items = spread(range(len(dataset)), max_images)
     score = TopK((1, 5))
     started = time.perf_counter()
     mine = items if group is None else group.share(items)
@@ -238,5 +238,5 @@ def evaluate_classification(
         images=len(items),
         seconds=time.perf_counter() - started,
         protocol=f"centre crop {preprocess.size_hw}, crop ratio {preprocess.crop_ratio}"
-        + _part(len(items), len(dataset)),
+        + part_used(len(items), len(dataset)),
     )

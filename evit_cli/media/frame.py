@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from evit_cli.media.deep_images import DeepImage
 
 ImageU8 = npt.NDArray[np.uint8]
 
@@ -33,6 +36,7 @@ class Frame:
         name: file name of a still image, the source's name otherwise.
         time_s: exact seconds since the first frame; None for still images.
         alpha: (H, W) uint8 transparency of a still image, None if it has none.
+        deep: the still image with all it has, where a source gives that.
     """
 
     image_rgb_u8: ImageU8
@@ -40,6 +44,7 @@ class Frame:
     name: str
     time_s: Fraction | None = None
     alpha: ImageU8 | None = None
+    deep: DeepImage | None = None
 
 
 class Problems:

@@ -23,12 +23,12 @@ from evit_cli.media.upright import exif_turn, turned
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
-_NEVER_TRANSPARENT = (_JPEG_START, b"BM")
+NEVER_TRANSPARENT = (_JPEG_START, b"BM")
 """The fourth byte of a BMP's pixel is mostly padding, and zero."""
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
 
 
-def _ends_early(data: bytes) -> bool:
+def ends_early(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end, which their decoders would fill with grey or curse."""
     if data.startswith(_PNG_START):
         return _PNG_END not in data
@@ -64,12 +64,12 @@ def decode_image(data: bytes, path: Path) -> tuple[ImageU8, ImageU8 | None]:
     Raises:
         EvitError: the bytes are not an image that OpenCV can decode, or end too early.
     """
-    if _ends_early(data):
+    if ends_early(data):
         raise EvitError(f"{path} ends in the middle of the image", hint="copy the file again")
     raw = np.frombuffer(data, np.uint8)
     try:
         with quiet_opencv():
-            opaque = data.startswith(_NEVER_TRANSPARENT)
+            opaque = data.startswith(NEVER_TRANSPARENT)
             image = None if opaque else cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
             webp = data.startswith(b"RIFF")  # which OpenCV 4 does not turn upright
             if image is None or not (webp or (image.ndim == 3 and image.shape[2] == 4)):
@@ -158,13 +158,14 @@ class ImageSource:
 
     Attributes:
         names: one for each path, relative to `root`, without ".."; no two are the same.
+        root: as given.
     """
 
     kind = SourceKind.IMAGES
     rate: Fraction | None = None
 
     def __init__(self, paths: Sequence[Path], *, name: str, root: Path) -> None:
-        self.name = name
+        self.name, self.root = name, root
         self.paths, self.names = _named(paths, root)
         self.frame_count: int | None = len(self.paths)
         self.path = self.paths[0] if len(self.paths) == 1 else None

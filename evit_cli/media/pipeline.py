@@ -110,6 +110,7 @@ class Pipeline(Generic[R]):
         writer: gets every frame with its result, in order.
         every: process one of this many frames.
         max_frames: stop after this many were processed.
+        ahead: how many frames the reader may get before they are wanted; none of a live source.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Pipeline(Generic[R]):
         *,
         every: int = 1,
         max_frames: int | None = None,
+        ahead: int = QUEUE_LENGTH,
     ) -> None:
         self._source = source
         self._process = process
@@ -128,7 +130,7 @@ class Pipeline(Generic[R]):
         self._max_frames = max_frames
         self._stop = threading.Event()
         self._abandoned = threading.Event()
-        ahead = 0 if source.kind is SourceKind.LIVE else QUEUE_LENGTH
+        ahead = 0 if source.kind is SourceKind.LIVE else ahead
         self._written = 0
         self._room = threading.Semaphore(ahead)
         """How many frames the reader may still get."""

@@ -24,7 +24,7 @@ class MultiScaleAggregation(nn.Module):
     """
 
     def __init__(
-        self, channels: int, head_dim: int, scales: tuple[int, ...], norm_eps: float
+        self, channels: int, head_dim: int, scales: tuple[int, ...], norm_eps: float | None
     ) -> None:
         super().__init__()
         if channels % head_dim:

@@ -10,8 +10,15 @@ from evit_cli.models.variants import BackboneSpec, Stage
 
 
 def _stem(spec: BackboneSpec) -> nn.Sequential:
-    """Stride-2 3x3 convolution, then residual blocks of the stem's kind."""
-    entry = ConvNorm(3, spec.stem_width, kernel=3, stride=2, norm_eps=spec.norm_eps, act=spec.act)
+    """3x3 convolution with the stem's stride, then residual blocks of the stem's kind."""
+    entry = ConvNorm(
+        3,
+        spec.stem_width,
+        kernel=3,
+        stride=spec.stem_stride,
+        norm_eps=spec.norm_eps,
+        act=spec.act,
+    )
     blocks = [
         Residual(
             convolution_block(
@@ -53,7 +60,7 @@ def _block(spec: BackboneSpec, stage: Stage) -> nn.Module:
 
 
 def _stage(spec: BackboneSpec, c_in: int, stage: Stage) -> nn.Sequential:
-    """A stride-2 entry without shortcut, then `depth` residual blocks (or modules)."""
+    """An entry, without shortcut where the shape changes, then `depth` residual blocks."""
     entry = convolution_block(
         stage.kind,
         c_in,
@@ -61,14 +68,16 @@ def _stage(spec: BackboneSpec, c_in: int, stage: Stage) -> nn.Sequential:
         expand=stage.entry_expand,
         norm_eps=spec.norm_eps,
         act=spec.act,
-        stride=2,
+        stride=stage.stride,
         bias_instead_of_norm=stage.bias_instead_of_norm,
     )
+    if stage.stride == 1 and c_in == stage.width:
+        entry = Residual(entry)
     return nn.Sequential(entry, *(_block(spec, stage) for _ in range(stage.depth)))
 
 
 class Backbone(nn.Module):
-    """A pyramid of features at strides 2, 4, 8, ...
+    """A pyramid of features, at strides 2, 4, 8, ... or those of the spec.
 
     Args:
         spec: the widths, depths and kinds, from `evit_cli.models.variants.BACKBONES`.
@@ -83,7 +92,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised RGB (B, 3, H, W) -> one (B, widths[i], H / 2^(i+1), W / 2^(i+1)) per level."""
+        """Normalised RGB (B, 3, H, W) -> one (B, widths[i], H / stride, W / stride) per level."""
         features = [self.stem(x)]
         for stage in self.stages:
             features.append(stage(features[-1]))

@@ -10,7 +10,7 @@ from evit_cli.models.layers import ConvNorm, Residual
 from evit_cli.models.variants import Activation, BlockKind
 
 
-def _inner_eps(norm_eps: float, bias_instead_of_norm: bool) -> float | None:
+def _inner_eps(norm_eps: float | None, bias_instead_of_norm: bool) -> float | None:
     """BatchNorm epsilon of a block's inner convolutions; None gives them a bias instead."""
     return None if bias_instead_of_norm else norm_eps
 
@@ -18,7 +18,7 @@ def _inner_eps(norm_eps: float, bias_instead_of_norm: bool) -> float | None:
 class DepthwiseSeparable(nn.Sequential):
     """3x3 depthwise, then 1x1: the expand-1 block of the B stems."""
 
-    def __init__(self, channels: int, *, norm_eps: float, act: Activation) -> None:
+    def __init__(self, channels: int, *, norm_eps: float | None, act: Activation) -> None:
         super().__init__()
         self.depth_conv = ConvNorm(
             channels, channels, kernel=3, groups=channels, norm_eps=norm_eps, act=act
@@ -29,7 +29,7 @@ class DepthwiseSeparable(nn.Sequential):
 class ResBlock(nn.Sequential):
     """Two dense 3x3 convolutions: the block of the L stems."""
 
-    def __init__(self, channels: int, *, norm_eps: float, act: Activation) -> None:
+    def __init__(self, channels: int, *, norm_eps: float | None, act: Activation) -> None:
         super().__init__()
         self.conv1 = ConvNorm(channels, channels, kernel=3, norm_eps=norm_eps, act=act)
         self.conv2 = ConvNorm(channels, channels, kernel=3, norm_eps=norm_eps)
@@ -44,7 +44,7 @@ class MBConv(nn.Sequential):
         c_out: int,
         *,
         expand: int,
-        norm_eps: float,
+        norm_eps: float | None,
         act: Activation,
         stride: int = 1,
         bias_instead_of_norm: bool = False,
@@ -68,7 +68,7 @@ class FusedMBConv(nn.Sequential):
         c_out: int,
         *,
         expand: int,
-        norm_eps: float,
+        norm_eps: float | None,
         act: Activation,
         stride: int = 1,
         bias_instead_of_norm: bool = False,
@@ -94,7 +94,7 @@ class EfficientViTModule(nn.Sequential):
         head_dim: int,
         scales: tuple[int, ...],
         expand: int,
-        norm_eps: float,
+        norm_eps: float | None,
         act: Activation,
         attention: bool = True,
     ) -> None:
@@ -121,7 +121,7 @@ def convolution_block(
     c_out: int,
     *,
     expand: int,
-    norm_eps: float,
+    norm_eps: float | None,
     act: Activation,
     stride: int = 1,
     bias_instead_of_norm: bool = False,

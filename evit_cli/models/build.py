@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from evit_cli.models.classify import Classifier
 from evit_cli.models.segment import Segmenter
+from evit_cli.models.superres import SuperResolver
 from evit_cli.models.variants import Variant
 from evit_cli.types import Task
 
-Model = Classifier | Segmenter
+Model = Classifier | Segmenter | SuperResolver
 
 
 def build_model(variant: Variant) -> Model:
@@ -16,4 +17,6 @@ def build_model(variant: Variant) -> Model:
         return Classifier(variant)
     if variant.task is Task.SEGMENT:
         return Segmenter(variant)
+    if variant.task is Task.SUPERRES:
+        return SuperResolver(variant)
     raise ValueError(f"variant {variant.name}: task {variant.task.value} has no builder")

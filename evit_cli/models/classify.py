@@ -15,6 +15,8 @@ class ClassifyHead(nn.Module):
     def __init__(self, variant: Variant, spec: ClassifyHeadSpec) -> None:
         super().__init__()
         backbone = variant.backbone
+        if backbone.norm_eps is None:
+            raise ValueError(f"variant {variant.name}: a classifier needs a norm_eps")
         self.in_conv = ConvNorm(
             backbone.widths[-1], spec.conv_width, norm_eps=backbone.norm_eps, act=backbone.act
         )

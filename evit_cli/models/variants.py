@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from evit_cli.errors import EvitError, suggest
-from evit_cli.types import Task
+from evit_cli.types import ImageSize, Preprocess, Task
 
 BlockKind = Literal["ds", "res", "mb", "fmb", "att"]
 Activation = Literal["hswish", "gelu", "relu"]
@@ -28,11 +28,13 @@ class Stage:
     entry_expand: int
     bias_instead_of_norm: bool = False
     """Inner convolutions of a block carry a bias and only the last one is normalised."""
+    stride: int = 2
+    """Of the entry; 1 leaves the resolution as it is."""
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone: a stride-2 stem, then one `Stage` per further halving of the resolution."""
+    """A backbone: a stem, then one `Stage` per further halving of the resolution."""
 
     name: str
     stem_width: int
@@ -41,15 +43,17 @@ class BackboneSpec:
     stages: tuple[Stage, ...]
     head_dim: int
     act: Activation
-    norm_eps: float
+    norm_eps: float | None
+    """BatchNorm epsilon; None for biases and no norm at all."""
     attention_scales: tuple[int, ...] = (5,)
     """Kernel sizes of the multi-scale aggregation; empty for none."""
     global_attention: bool = True
     """False leaves only the aggregation, or nothing where that is off too (ablation, Table 1)."""
+    stem_stride: int = 2
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the stem and of each stage; stage i has stride 2 ** (i + 1)."""
+        """Channels of the stem and of each stage."""
         return (self.stem_width, *(stage.width for stage in self.stages))
 
 
@@ -73,17 +77,36 @@ class SegmentHeadSpec:
 
 
 @dataclass(frozen=True)
+class SuperresHeadSpec:
+    """Fuses strides 1, 2 and 4 at `width` channels, then `depth` blocks and a pixel shuffle.
+
+    No super-resolution code or weights of EfficientViT were published; see `SUPERRES`.
+    """
+
+    width: int
+    depth: int
+    expand: int
+    kind: BlockKind
+    scale: int
+
+
+@dataclass(frozen=True)
 class Variant:
     """One model: a backbone, a head and what the head predicts."""
 
     name: str
     task: Task
     backbone: BackboneSpec
-    head: ClassifyHeadSpec | SegmentHeadSpec
+    head: ClassifyHeadSpec | SegmentHeadSpec | SuperresHeadSpec
     num_classes: int
     dataset: str
     ablation_of: str | None = None
     """The published variant that this one takes something away from; no weights are published."""
+
+    @property
+    def published(self) -> bool:
+        """Whether weights of it, or at least its numbers, were published."""
+        return self.ablation_of is None and self.task is not Task.SUPERRES
 
 
 def _b(name: str, widths: tuple[int, ...], depths: tuple[int, ...], head_dim: int) -> BackboneSpec:
@@ -185,6 +208,76 @@ to within 2 % of its 4.39 GMACs at 1024x2048, its head as it is; counted in
 `tests/models/test_ablations.py`.
 """
 
+SUPERRES_PREPROCESS = Preprocess(
+    ImageSize(160, 240), mean_rgb=(0.5, 0.5, 0.5), std_rgb=(0.25, 0.25, 0.25), stride=4
+)
+"""RGB of 0..1 around zero, with a deviation near 1: without a norm, hard-swish needs that to bend.
+
+The size is that of the paper's BSD100 row; an image is taken at its own size, its sides padded to
+multiples of the stride and the result cropped.
+"""
+
+
+def _superres(
+    name: str,
+    widths: tuple[int, ...],
+    depths: tuple[int, ...],
+    *,
+    head: tuple[int, int],
+    dim: int = 16,
+    kind: BlockKind = "mb",
+    expand: int = 4,
+    norm_eps: float | None = None,
+) -> dict[str, Variant]:
+    """A backbone at strides 1, 1, 2, 4 (stem: 1) with a head for twice and for four times the size.
+
+    `depths` of stages 1 and 2 count their entry, those of 3 and 4 do not. `kind` are the blocks at
+    the input's resolution; `expand` holds for all that expand.
+    """
+    e = expand
+    stages = (
+        *(Stage(widths[i], depths[i] - 1, kind, e, e, stride=1) for i in (0, 1)),
+        *(Stage(widths[i], depths[i], "att", e, e, bias_instead_of_norm=True) for i in (2, 3)),
+    )
+    spec = BackboneSpec(name, widths[0], 0, "ds", stages, dim, "hswish", norm_eps, stem_stride=1)
+    return {
+        f"{name}-x{scale}": Variant(
+            f"{name}-x{scale}",
+            Task.SUPERRES,
+            spec,
+            SuperresHeadSpec(*head, e, kind, scale),
+            num_classes=0,
+            dataset="",
+        )
+        for scale in (2, 4)
+    }
+
+
+SUPERRES: dict[str, Variant] = {
+    **_superres("sr-xs", (16, 16, 32, 64), (1, 2, 2, 2), head=(16, 2)),
+    **_superres("sr-xs-res", (16, 16, 32, 64), (2, 2, 1, 1), head=(16, 1), kind="res", expand=2),
+    **_superres(
+        "sr-xs-res-bn",
+        (16, 16, 32, 64),
+        (2, 2, 1, 1),
+        head=(16, 1),
+        kind="res",
+        expand=2,
+        norm_eps=1e-5,
+    ),
+    **_superres("sr-s", (16, 32, 64, 128), (1, 2, 3, 3), head=(32, 2)),
+    **_superres("sr-s-w075", (12, 24, 48, 96), (1, 2, 3, 3), head=(24, 2)),
+    **_superres("sr-b", (32, 64, 128, 256), (1, 2, 4, 4), head=(64, 3), dim=32),
+    **_superres("sr-b-w075", (24, 48, 96, 192), (1, 2, 4, 4), head=(48, 3), dim=32),
+}
+"""Our reading of the paper's macro design; neither its sizes nor its weights were published.
+
+`sr-xs-res` departs from the paper in stages 1 and 2 and in the head: pairs of dense 3x3
+convolutions are there in place of MBConv. At 16 channels that costs fewer MACs than `sr-xs`, less
+time on a CPU, and learns faster (docs/train-superres.md). None has a norm but `sr-xs-res-bn`, which
+is there to compare.
+"""
+
 DATASET_CLASSES = {"imagenet": 1000, "cityscapes": 19, "ade20k": 150}
 
 
@@ -202,7 +295,7 @@ def _all_variants() -> dict[str, Variant]:
     for ablation, backbone in ABLATIONS.items():
         name = f"{base.name}-{ablation}"
         variants[name] = replace(base, name=name, backbone=backbone, ablation_of=base.name)
-    return variants
+    return variants | SUPERRES
 
 
 VARIANTS: dict[str, Variant] = _all_variants()
@@ -218,6 +311,8 @@ def get_variant(name: str, *, num_classes: int | None = None) -> Variant:
         raise EvitError(f"there is no model variant '{name}'", hint=suggest(name, VARIANTS))
     if num_classes is None:
         return VARIANTS[name]
+    if VARIANTS[name].task is Task.SUPERRES:
+        raise EvitError(f"{name} makes images and has no classes")
     if num_classes < 1:
         raise EvitError(f"a model needs at least 1 class, got {num_classes}")
     return replace(VARIANTS[name], num_classes=num_classes)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from evit_cli.errors import EvitError
 from evit_cli.runtime.description import Description
-from evit_cli.types import ImageSize, TensorSpec
+from evit_cli.types import ImageSize, Task, TensorSpec
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +21,11 @@ def image_spec(description: Description) -> TensorSpec:
     """
     space = (None, None) if description.largest_hw else tuple(description.size_hw)
     return TensorSpec("image", (description.batch, *space, 3), "uint8")
+
+
+def output_name(task: Task) -> str:
+    """What a session, and the graph in an artifact, call their one output."""
+    return "upscaled" if task is Task.SUPERRES else "logits"
 
 
 def size_range(description: Description) -> tuple[ImageSize, ImageSize] | None:

@@ -22,6 +22,7 @@ from evit_cli.runtime.fixed_input import (
     check_image,
     expect_input,
     image_spec,
+    output_name,
     size_range,
 )
 from evit_cli.types import Backend, TensorSpec
@@ -108,10 +109,11 @@ class LitertSession:
         self.inputs = (image_spec(self._description),)
         self.range_hw = size_range(self._description)
         batch, *space, classes = (int(side) for side in result["shape"])
-        self.outputs = (TensorSpec("logits", (batch, classes, *space), "float32"),)
+        self._name = output_name(self.info.task)
+        self.outputs = (TensorSpec(self._name, (batch, classes, *space), "float32"),)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
         image = inputs["image"]
         check_image(image, self._description)
         try:
@@ -123,7 +125,7 @@ class LitertSession:
         if self._scale:
             values = (values.astype(np.float32) - self._zero) * self._scale
         # NHWC -> NCHW, as a view: what reads it copies it anyway.
-        return {"logits": np.moveaxis(np.asarray(values[: len(image)], np.float32), -1, 1)}
+        return {self._name: np.moveaxis(np.asarray(values[: len(image)], np.float32), -1, 1)}
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The invocation alone; see `Session`."""

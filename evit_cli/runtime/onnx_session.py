@@ -17,6 +17,7 @@ from evit_cli.runtime.fixed_input import (
     check_image,
     expect_input,
     image_spec,
+    output_name,
     size_range,
 )
 from evit_cli.types import Backend, TensorSpec
@@ -75,10 +76,11 @@ class OnnxSession:
         expect_input(own, self._description, path)
         self.inputs = (image_spec(self._description),)
         self.range_hw = size_range(self._description)
-        self.outputs = (TensorSpec("logits", _shape(result.shape), "float32"),)
+        self._name = output_name(self.info.task)
+        self.outputs = (TensorSpec(self._name, _shape(result.shape), "float32"),)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
         image = inputs["image"]
         check_image(image, self._description)
         try:
@@ -86,7 +88,7 @@ class OnnxSession:
             (logits,) = self._session.run(None, feed)
         except Exception as error:
             raise EvitError(f"ONNX Runtime failed: {_first_line(error)}") from error
-        return {"logits": np.asarray(logits[: len(image)], dtype=np.float32)}
+        return {self._name: np.asarray(logits[: len(image)], dtype=np.float32)}
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The run alone, with both ends bound to the device's memory; see `Session`."""

@@ -21,6 +21,7 @@ from evit_cli.runtime.fixed_input import (
     check_image,
     expect_input,
     image_spec,
+    output_name,
     size_range,
 )
 from evit_cli.types import Backend, Precision, TensorSpec
@@ -82,10 +83,11 @@ class OpenvinoSession:
         self._request = self._model.create_infer_request()
         self.inputs = (image_spec(self._description),)
         self.range_hw = size_range(self._description)
-        self.outputs = (TensorSpec("logits", _shape(result.partial_shape), "float32"),)
+        self._name = output_name(self.info.task)
+        self.outputs = (TensorSpec(self._name, _shape(result.partial_shape), "float32"),)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
         image = inputs["image"]
         check_image(image, self._description)
         try:
@@ -94,7 +96,7 @@ class OpenvinoSession:
             raise EvitError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
         # A copy: the request's own memory is written again by the next image.
         logits = self._request.get_output_tensor(0).data[: len(image)]
-        return {"logits": np.array(logits, dtype=np.float32)}
+        return {self._name: np.array(logits, dtype=np.float32)}
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The inference alone; see `Session`."""

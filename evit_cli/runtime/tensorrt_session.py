@@ -23,6 +23,7 @@ from evit_cli.runtime.fixed_input import (
     check_image,
     expect_input,
     image_spec,
+    output_name,
     size_range,
 )
 from evit_cli.runtime.tensorrt_api import Complaints, import_tensorrt, make_logger
@@ -78,13 +79,14 @@ class TensorRTSession:
         expect_input(found, self._description, path)
         self.inputs = (image_spec(self._description),)
         self.range_hw = size_range(self._description)
-        self.outputs = (TensorSpec("logits", self._free_shape(self._output), "float32"),)
+        self._name = output_name(self.info.task)
+        self.outputs = (TensorSpec(self._name, self._free_shape(self._output), "float32"),)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._failed(f"{path} does not fit on the GPU")
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}`; see `Session`."""
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
         image = inputs["image"]
         check_image(image, self._description)
         # A name keeps the array alive and unchanged until the queued copy is done.
@@ -98,7 +100,7 @@ class TensorRTSession:
             raise self._failed("TensorRT failed")
         self._memory.copy_out(self._buffers[self._output][0], result)
         self._memory.synchronise()
-        return {"logits": result[: len(image)].astype(np.float32, copy=False)}
+        return {self._name: result[: len(image)].astype(np.float32, copy=False)}
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The execution alone, with input and output on the GPU; see `Session`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from evit_cli.config.recipe_parts import DistillPart, SegmentPart
 from evit_cli.data.open import open_examples
 from evit_cli.data.sample import Examples
 from evit_cli.errors import EvitError, UsageError
+from evit_cli.models.class_maps import choose_translation
 from evit_cli.models.classes import class_set, spread_colors
 from evit_cli.models.variants import Variant, get_variant
 from evit_cli.train.blockwise import BlockwiseSegmentTask
 from evit_cli.train.classify_task import ClassifyTask
 from evit_cli.train.distill import DistilledClassifyTask, DistilledSegmentTask, Lessons
 from evit_cli.train.distributed import Group
+from evit_cli.train.rounded_task import RoundedSegmentTask
 from evit_cli.train.segment_task import SegmentTask
 from evit_cli.train.start import seed_everything, start_model
+from evit_cli.train.superres_task import SuperresTask
 from evit_cli.train.task import TrainTask
 from evit_cli.train.teacher import CacheRequest, cache_outputs, load_teacher
 from evit_cli.train.unlabelled import open_unlabelled
@@ -50,6 +54,8 @@ def build_task(
     """
     if recipe.data.dir is None:
         raise UsageError("no data were named", hint="pass --data DIR")
+    if recipe.task is Task.SUPERRES:
+        return SuperresTask(recipe, offline=offline, progress=progress)
     train_set, val_set = (
         open_examples(
             recipe.data.name,
@@ -61,6 +67,29 @@ def build_task(
         )
         for part in ("train", "val")
     )
+    seed_everything(recipe.train.seed)
+    model, variant, classes = _first_weights(recipe, train_set, offline, progress)
+    info = model_info(recipe, classes)
+    parts = _Parts(recipe, model, variant, info, train_set, val_set)
+    if recipe.distill is None:
+        return _plain(parts)
+    return _distilled(parts, group=group, cache=cache, offline=offline, progress=progress)
+
+
+def _first_weights(
+    recipe: Recipe, train_set: Examples, offline: bool, progress: Progress | None
+) -> tuple[nn.Module, Variant, ClassSet]:
+    """The model to train; for int8 it is a trained one that keeps its classes."""
+    from evit_cli.weights.load import load_model
+
+    if recipe.distill is not None and recipe.distill.quantise:
+        source = recipe.model.init or recipe.distill.teacher
+        loaded = load_model(source, offline=offline, progress=progress)
+        if loaded.variant.name != recipe.model.variant or loaded.info.classes is None:
+            raise EvitError(
+                f"{source} is {loaded.variant.name}, and model.variant {recipe.model.variant}"
+            )
+        return loaded.model, loaded.variant, loaded.info.classes
     names = recipe.model.classes or train_set.classes
     if len(names) != len(train_set.classes):
         raise EvitError(
@@ -72,13 +101,8 @@ def build_task(
             f"model.variant {variant.name} is for task {variant.task.value}, and the recipe is for"
             f" {recipe.task.value}"
         )
-    seed_everything(recipe.train.seed)
     model = start_model(recipe.model, variant, offline=offline, progress=progress).model
-    info = model_info(recipe, tuple(names))
-    parts = _Parts(recipe, model, variant, info, train_set, val_set)
-    if recipe.distill is None:
-        return _plain(parts)
-    return _distilled(parts, group=group, cache=cache, offline=offline, progress=progress)
+    return model, variant, _class_set(recipe.data.name, tuple(names))
 
 
 @dataclass(frozen=True)
@@ -140,13 +164,38 @@ def _distilled(
         names += [extra.where(i) for i in range(len(extra))]
         request = CacheRequest(read, names, labelled.name, part)
         cached = cache_outputs(teacher, request, cache / "outputs", group=group, progress=progress)
-    kind: type[DistilledClassifyTask] | type[DistilledSegmentTask] = DistilledClassifyTask
-    if not classifies:
-        kind = BlockwiseSegmentTask if part.blocks else DistilledSegmentTask
+    return _student(parts, part).learn_from(Lessons(part, teacher, cached, extra))
+
+
+def _student(parts: _Parts, part: DistillPart) -> DistilledClassifyTask | DistilledSegmentTask:
+    """The task of the kind that the recipe's section asks for, still without its teacher."""
+    kind: type[DistilledClassifyTask] | type[DistilledSegmentTask] = DistilledSegmentTask
+    if parts.recipe.task is Task.CLASSIFY:
+        kind = DistilledClassifyTask
+    elif part.quantise:
+        kind = RoundedSegmentTask
+    elif part.blocks:
+        kind = BlockwiseSegmentTask
     task = parts.task(kind)
     if not isinstance(task, DistilledClassifyTask | DistilledSegmentTask):
         raise ValueError(f"{type(task).__name__} does not learn from a teacher")
-    return task.learn_from(Lessons(part, teacher, cached, extra))
+    if isinstance(task, RoundedSegmentTask):
+        path = None if part.class_map is None else Path(part.class_map)
+        task.judge_by(*_judgement(path, parts))
+    return task
+
+
+def _judgement(class_map: Path | None, parts: _Parts) -> tuple[Sequence[int], ClassSet]:
+    """The data's class for each of the model's, and the data's classes."""
+    own, data = parts.info.classes, parts.val_set
+    assert own is not None
+    translation = choose_translation(class_map, own, data.name)
+    if len(translation.classes) != len(data.classes):
+        raise EvitError(
+            f"the weights' {len(own)} classes are not the data's {len(data.classes)}",
+            hint="give distill.class_map, a JSON file as for `evit eval --map`",
+        )
+    return translation.table, _class_set(data.name, tuple(data.classes))
 
 
 def _check_strides(segment: SegmentPart, part: DistillPart) -> None:
@@ -161,13 +210,13 @@ def _check_strides(segment: SegmentPart, part: DistillPart) -> None:
             )
 
 
-def model_info(recipe: Recipe, classes: tuple[str, ...]) -> ModelInfo:
+def model_info(recipe: Recipe, classes: ClassSet) -> ModelInfo:
     """What the trained weights will say about themselves."""
     return ModelInfo(
         name=recipe.name,
         task=recipe.task,
         preprocess=_preprocess(recipe),
-        classes=_class_set(recipe.data.name, classes),
+        classes=classes,
         licence=recipe.licence,
     )
 

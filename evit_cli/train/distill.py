@@ -6,6 +6,7 @@ brought to mean 0 and deviation 1, through a learnt 1x1 convolution.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +101,8 @@ class DistilledSegmentTask(TaughtTask, SegmentTask):
     def loss(self, outputs: Any, batch: Batch, *, images: Tensor, average: Any) -> Loss:
         """Labels, logits and features, each per position inside the images."""
         logits, features = outputs
-        part, answers = self.lessons.part, self._answers(batch, images)
-        target = answers["logits"]
-        if logits.shape[-2:] != target.shape[-2:]:
-            target = F.interpolate(target, size=logits.shape[-2:], mode="bilinear")
-        inside = answers["logits" + _INSIDE]
-        total, weight = divergence(logits, target, temperature=part.temperature, weight=inside)
+        part, answers = self.lessons.part, self.answers(batch, images)
+        total, weight = self.teacher_loss(logits, answers)
         parts = {"logits": total}
         total = part.logits * total
         labels, _ = self.label_loss(logits, batch)
@@ -117,7 +114,17 @@ class DistilledSegmentTask(TaughtTask, SegmentTask):
             total = total + part.features * parts[name] / len(features)
         return Loss(total, weight, parts)
 
-    def _answers(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+    def teacher_loss(self, logits: Tensor, answers: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The distance to the teacher's probabilities: (sum, weight)."""
+        target = answers["logits"]
+        if logits.shape[-2:] != target.shape[-2:]:
+            target = F.interpolate(target, size=logits.shape[-2:], mode="bilinear")
+        inside = answers["logits" + _INSIDE]
+        temperature = self.lessons.part.temperature
+        return divergence(logits, target, temperature=temperature, weight=inside)
+
+    def answers(self, batch: Batch, images: Tensor) -> dict[str, Tensor]:
+        """The teacher's logits and features by name, and where each is inside the images."""
         if self.lessons.cached is not None:
             return dict(batch.tensors)
         logits, features = self.lessons.teacher(images, self.lessons.levels)

@@ -61,7 +61,7 @@ class TrainResult:
     Attributes:
         steps: optimiser steps.
         metric: its name.
-        best: the best value, in [0, 1].
+        best: the best value, in [0, 1], or in dB.
         weights: the file that holds the weights of the best value.
         seconds: wall time of this process.
         first: whether this process is the one that talks.

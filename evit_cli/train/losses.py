@@ -65,6 +65,26 @@ def _hard(logits: Tensor, labels: Tensor, below: float, min_share: float) -> Ten
     return (known & (probability <= limit)).to(logits.dtype)
 
 
+_CHARBONNIER = 1e-3
+"""The difference in RGB of 0..1 at which the Charbonnier loss is rounded off."""
+
+
+def pixel_distance(found: Tensor, truth: Tensor, *, kind: str) -> Sums:
+    """Mean distance of two images (B, 3, H, W).
+
+    Args:
+        found: the result.
+        truth: of the same shape.
+        kind: "l1", or "charbonnier": sqrt(d^2 + 0.001^2), which has a gradient at zero.
+    """
+    distance = found.float() - truth
+    if kind == "charbonnier":
+        each = (distance.square() + _CHARBONNIER**2).sqrt()
+    else:
+        each = distance.abs()
+    return each.mean(), each.new_ones(())
+
+
 def class_loss(logits: Tensor, targets: Tensor, *, kind: str) -> Sums:
     """Classification loss over soft targets.
 

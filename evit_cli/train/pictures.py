@@ -49,6 +49,40 @@ def _row(
     return np.concatenate(small, axis=1).astype(np.uint8, copy=False)
 
 
+_CUT = 192
+"""Side of what is shown of a result that is compared with its original."""
+
+Comparison = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+def comparison_rows(rows: Sequence[Comparison]) -> npt.NDArray[np.uint8] | None:
+    """The middle of a small image (every pixel repeated), of its enlargement and of the original.
+
+    Args:
+        rows: (h, w, 3) small, (H, W, 3) enlarged, (H, W, 3) original, all RGB.
+
+    Returns:
+        (height, width, 3) RGB; None without rows.
+    """
+    if not rows:
+        return None
+    drawn = []
+    for small, enlarged, original in rows:
+        size = original.shape[1::-1]
+        coarse = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
+        drawn.append(np.concatenate([_middle(p) for p in (coarse, enlarged, original)], axis=1))
+    return np.concatenate(drawn).astype(np.uint8, copy=False)
+
+
+def _middle(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(_CUT, _CUT, 3) of the middle; white where the image is smaller."""
+    canvas = np.full((_CUT, _CUT, 3), 255, np.uint8)
+    top, left = (max(0, (side - _CUT) // 2) for side in image.shape[:2])
+    cut = image[top : top + _CUT, left : left + _CUT]
+    canvas[: cut.shape[0], : cut.shape[1]] = cut
+    return canvas
+
+
 _TILE, _COLUMNS = 160, 4
 _RIGHT, _WRONG = (40, 160, 60), (200, 50, 40)
 

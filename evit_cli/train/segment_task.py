@@ -32,7 +32,7 @@ from evit_cli.train.labelled import LabelledTask, Parts
 from evit_cli.train.losses import pixel_cross_entropy
 from evit_cli.train.pictures import prediction_grid
 from evit_cli.train.task import Loss, Score
-from evit_cli.types import ImageSize, Progress
+from evit_cli.types import ClassSet, ImageSize, Progress
 
 _PICTURED = 4
 _BALANCED_ON = 500
@@ -76,7 +76,17 @@ class SegmentTask(LabelledTask):
         self.part = recipe.segment
         self.sizes: Sequence[ImageSize] = [ImageSize(*size) for size in self.part.crop_hw]
         self.options = augment_options(self.part)
+        self.judge_by(range(len(self.val_set.classes)), self.info.classes)
         self._class_weights = self._weights()
+
+    def judge_by(self, table: Sequence[int], classes: ClassSet | None) -> None:
+        """Compare predictions with the labels by `table`, the data's class for each of the model's.
+
+        Args:
+            table: one index per class of the model.
+            classes: of the data, for pictures.
+        """
+        self.table, self.shown = table, classes
 
     def sample(self, request: Request) -> Sample:
         """A random crop: "image" (H, W, 3) uint8 and "labels" (h, w) int16."""
@@ -130,7 +140,7 @@ class SegmentTask(LabelledTask):
         score = evaluate_segmentation(
             segmenter,
             self.val_set,
-            table=range(len(classes)),
+            table=self.table,
             classes=classes,
             group=group,
             progress=progress,
@@ -144,8 +154,9 @@ class SegmentTask(LabelledTask):
         step = max(1, len(self.val_set) // _PICTURED)
         chosen = range(0, len(self.val_set), step)[:_PICTURED]
         examples = (read_labelled(self.val_set, i) for i in chosen)
-        rows = [(image, labels, segmenter(image).class_map) for image, labels in examples]
-        return prediction_grid(rows, segmenter.classes)
+        lookup = np.asarray(self.table)
+        rows = [(image, labels, lookup[segmenter(image).class_map]) for image, labels in examples]
+        return prediction_grid(rows, self.shown or segmenter.classes)
 
     def _segmenter(self, model: nn.Module, device: torch.device) -> Segmenter:
         size = None if self.part.eval_hw is None else ImageSize(*self.part.eval_hw)

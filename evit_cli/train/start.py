@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,14 @@ from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.superres import SuperResolver
 from evit_cli.models.variants import Variant
 from evit_cli.types import Progress
+
+_GAIN = 1.6
+"""Of the variance, for a hard-swish or nothing behind a convolution."""
+_QUIET = 0.1
+"""Factor on what residual branches add at the start."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,10 @@ def start_model(
         EvitError: the weights cannot be had, or nothing in them fits.
     """
     model = build_model(variant)
-    initialise(model, zero_residual=part.zero_init_residual)
+    if isinstance(model, SuperResolver):
+        initialise_superres(model)
+    else:
+        initialise(model, zero_residual=part.zero_init_residual)
     if part.init is None:
         return Start(model, tuple(model.state_dict()))
     from evit_cli.weights.load import load_model
@@ -71,6 +81,22 @@ def initialise(model: nn.Module, *, zero_residual: bool) -> None:
             norm = _last(residual.main).norm
             if isinstance(norm, nn.BatchNorm2d):
                 nn.init.zeros_(norm.weight)
+
+
+def initialise_superres(model: SuperResolver) -> None:
+    """A start without norms: variances kept, quiet residual branches, nothing added to bicubic."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=math.sqrt(_GAIN / fan_in))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        for residual in residuals(model):
+            last = _last(residual.main)
+            scaled = last.norm if isinstance(last.norm, nn.BatchNorm2d) else last.conv
+            scaled.weight.mul_(_QUIET)
+    nn.init.zeros_(model.head.to_pixels.weight)
 
 
 def residuals(model: nn.Module) -> list[Residual]:

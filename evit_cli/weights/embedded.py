@@ -65,6 +65,14 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             metric="mIoU 69.80 (CamVid val)",
             licence="LicenseRef-CamVid-research-use",
         ),
+        EmbeddedModel(
+            name="sr-xs-res-x2",
+            task=Task.SUPERRES,
+            params=96_252,
+            macs="2.25G @256x256",
+            metric="PSNR 37.19 (Set5 x2, Y)",
+            licence="LicenseRef-BSDS-T91-research-use",
+        ),
     )
 }
 """By name."""

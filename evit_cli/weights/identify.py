@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evit_cli.errors import EvitError
-from evit_cli.models.variants import VARIANTS, SegmentHeadSpec, Variant, get_variant
+from evit_cli.models.variants import (
+    VARIANTS,
+    SegmentHeadSpec,
+    SuperresHeadSpec,
+    Variant,
+    get_variant,
+)
 from evit_cli.weights.remap import detect_layout, mismatch, translated_names
 
 if TYPE_CHECKING:
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
 
 _STEM = "backbone.stem.0.conv.weight"
 _CLASSIFIER = "head.classifier.weight"
+_TO_PIXELS = "head.to_pixels.weight"
 
 
 def meta_model(variant: Variant) -> Model:
@@ -94,10 +101,16 @@ def _problem(
 def _plausible(state: Mapping[str, Tensor], variant: Variant) -> bool:
     """Two cheap looks that rule out most variants: building one to compare takes a moment."""
     stem = _tensor(state, variant, _STEM)
+    head = variant.head
+    if isinstance(head, SuperresHeadSpec):
+        last = state.get(_TO_PIXELS)
+        if stem is None or last is None:
+            return False
+        wanted = (3 * head.scale**2, head.width)
+        return tuple(last.shape[:2]) == wanted and stem.shape[0] == variant.backbone.stem_width
     classifier = _tensor(state, variant, _CLASSIFIER)
     if stem is None or classifier is None or stem.ndim != 4 or classifier.ndim < 2:
         return False
-    head = variant.head
     if isinstance(head, SegmentHeadSpec):
         features = head.width * (head.final_expand or 1)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.models.classes import class_set, numbered_classes
-from evit_cli.models.variants import VARIANTS, Variant, get_variant
+from evit_cli.models.variants import SUPERRES_PREPROCESS, VARIANTS, Variant, get_variant
 from evit_cli.types import ModelInfo, Progress, Task
 from evit_cli.weights.catalog import CATALOG, CatalogEntry, entry_of_variant, find_entry
 from evit_cli.weights.checkpoint import Checkpoint, check_sha256, read_checkpoint, sha256_of
@@ -146,6 +146,9 @@ def _info(located: Located, checkpoint: Checkpoint, variant: Variant, sha256: st
     origin = located.entry or twin or _entry_by_path(located.path)
     if origin is not None and origin.variant != variant.name:
         origin = None
+    if variant.task is Task.SUPERRES:
+        info = ModelInfo(variant.name, Task.SUPERRES, SUPERRES_PREPROCESS)
+        return replace(info, source=located.address, sha256=sha256)
     guide = origin or entry_of_variant(variant.ablation_of or variant.name)
     if guide is None:
         raise ValueError(f"variant {variant.name} has no catalog entry")

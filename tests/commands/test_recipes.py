@@ -33,9 +33,12 @@ def test_ls_json() -> None:
         "data": "imagenet",
         "metric": "top1",
         "value_percent": 85.978,
+        "value_db": None,
         "source": "published table, ImageNet val, 384x384",
     }
     assert by_name["seg/custom"]["value_percent"] is None
+    assert by_name["sr/div2k-b"]["value_percent"] is None
+    assert by_name["sr/div2k-b"]["value_db"] == 32.33
 
 
 def test_show_is_the_file() -> None:

@@ -35,10 +35,18 @@ MEAN_IOU = {
     "ablation-both": 74.5, "ablation-no-multiscale": 72.2, "ablation-no-attention": 72.3,
     "ablation-local": 68.1,
 }  # fmt: skip
-PUBLISHED = {f"cls/imagenet-{row}": value for row, value in TOP1.items()} | {
-    f"seg/{row}": value for row, value in MEAN_IOU.items()
-}
-OURS = {"cls/cifar10-b0", "cls/custom", "seg/camvid-b0", "seg/custom"}
+# dB on Y; the paper does not say how large its models are.
+PSNR = {"div2k-b": 32.33, "div2k-b-w075": 32.31, "ffhq-b": 43.58, "ffhq-b-w075": 43.54}
+PUBLISHED = (
+    {f"cls/imagenet-{row}": value for row, value in TOP1.items()}
+    | {f"seg/{row}": value for row, value in MEAN_IOU.items()}
+    | {f"sr/{row}": value for row, value in PSNR.items()}
+)
+METRICS = {Task.CLASSIFY: "top1", Task.SEGMENT: "mean_iou", Task.SUPERRES: "psnr_db"}
+OURS = {
+    "cls/cifar10-b0", "cls/custom", "seg/camvid-b0", "seg/custom", "seg/int8-b0", "sr/bsds400-t91",
+    "sr/div2k-s", "sr/div2k-s-w075", "sr/ffhq-s", "sr/ffhq-s-w075",
+}  # fmt: skip
 # backbone: mixup and cutmix, RandAugment, drop path, its skips, MESA
 CLASSIFY = {
     "b0": (0.1, (1, 3), 0.05, 0, 0),
@@ -84,9 +92,9 @@ def test_expects_what_was_published(name: str) -> None:
     recipe = load_recipe(find_recipe(name))
     assert recipe.expected is not None
     assert recipe.expected.value == PUBLISHED[name]
-    assert recipe.expected.metric == ("top1" if recipe.task is Task.CLASSIFY else "mean_iou")
+    assert recipe.expected.metric == METRICS[recipe.task]
     header = text_of(name).partition("\nname:")[0]
-    written = re.search(r"^# Expect: (?:top-1|mIoU) ([\d.]+) %", header, re.M)
+    written = re.search(r"^# Expect: (?:top-1|mIoU|PSNR) ([\d.]+) (?:%|dB)", header, re.M)
     assert written is not None
     assert float(written[1]) == PUBLISHED[name]
     assert re.search(r"^# Row: .*", header, re.M)

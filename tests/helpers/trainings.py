@@ -46,6 +46,24 @@ CLASSIFY: Document = {
     "optimizer": {"lr": 1e-3},
     "train": {"steps": 4, "batch_size": 4, "ema": None, "eval_epochs": 100},
 }
+SUPERRES: Document = {
+    "name": "sr/tiny",
+    "task": "superres",
+    "model": {"variant": "sr-xs-res-x2"},
+    "data": {"name": "superres", "workers": 0},
+    "superres": {"photos": [{"folder": "train"}], "val": "val", "patch_hw": [[16, 16]]},
+    "optimizer": {"lr": 1e-3},
+    "train": {"steps": 4, "batch_size": 4, "ema": None, "eval_epochs": 100},
+}
+RANDOM_SUPERRES = {
+    "superres.patch_hw": [[16, 16], [12, 20]],
+    "superres.loss": "charbonnier",
+    "model.drop_path": 0.3,
+    "train.ema": 0.9,
+    "train.ema_tau": 3.0,
+    "train.accumulate": 2,
+}
+"""Everything that is random, or has a state, in a super-resolution."""
 RANDOM_SEGMENT = {
     "model.drop_path": 0.5,
     "segment.crop_hw": [[32, 32], [32, 64]],
@@ -129,6 +147,16 @@ def write_classes(root: Path, train: int = 8, val: int = 4, classes: int = 2) ->
             path = root / part / f"class{target}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), rng.integers(low, low + 56, (36, 40, 3), dtype=np.uint8))
+    return root
+
+
+def write_photos(root: Path, folders: Sequence[str] = ("train", "val"), count: int = 3) -> Path:
+    """`striped` pictures as photographs."""
+    for place, folder in enumerate(folders):
+        for number in range(count):
+            path = root / folder / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), striped(10 * place + number, (80, 96))[0])
     return root
 
 

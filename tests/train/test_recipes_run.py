@@ -22,8 +22,9 @@ from evit_cli.train.run import TrainRequest, train
 from evit_cli.types import Task
 from tests.helpers.segmentation_sets import write_image, write_labels
 from tests.helpers.set_files import write_cifar
-from tests.helpers.trainings import write_classes, write_model, write_segments
+from tests.helpers.trainings import write_classes, write_model, write_photos, write_segments
 
+METRICS = {Task.CLASSIFY: "top1", Task.SEGMENT: "mean_iou", Task.SUPERRES: "psnr_db"}
 PINNED = Path(__file__).with_name("pinned_losses.json")
 WRITING = bool(os.environ.get("EVIT_PIN_LOSSES"))
 SIDE = 64
@@ -83,6 +84,9 @@ WRITERS: dict[str, Any] = {
     "folders": write_segments,
     "imagefolder": write_classes,
     "cifar10": lambda root: write_cifar(root, binary=True),
+    "superres": lambda root: write_photos(
+        root, ("t91", "bsds400", "set5", "DIV2K_train_HR", "BSD100", "train", "val")
+    ),
 }
 
 
@@ -130,6 +134,8 @@ def small(name: str, data: Path, teacher: Path) -> Recipe:
         changes |= {"segment.crop_hw": [[SIDE, SIDE]], "segment.eval_hw": [SIDE, SIDE]}
         if part.base_hw is not None:
             changes["segment.base_hw"] = [SIDE, 2 * SIDE]
+    elif recipe.superres is not None:
+        changes |= {"superres.patch_hw": [[16, 16]]}
     else:
         changes |= {"classify.sizes": [SIDE], "classify.eval_size": SIDE}
     if recipe.distill is not None:
@@ -176,8 +182,8 @@ def test_two_steps_have_the_pinned_losses(
     progress = Losses()
     result = train(TrainRequest(recipe, tmp_path, offline=True), progress)
     assert result.steps == 2
-    assert result.metric == ("top1" if recipe.task is Task.CLASSIFY else "mean_iou")
-    assert 0 <= result.best <= 1
+    assert result.metric == METRICS[recipe.task]
+    assert 0 <= result.best <= (100 if recipe.task is Task.SUPERRES else 1)
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert ("mesa" in logged[0]) is (recipe.train.mesa_ratio > 0)
     pinned = json.loads(PINNED.read_text()) if PINNED.exists() else {}
@@ -186,12 +192,14 @@ def test_two_steps_have_the_pinned_losses(
         PINNED.write_text(json.dumps(dict(sorted(pinned.items())), indent=1) + "\n")
     tolerance = 1e-3 if recipe.train.precision == "fp32" else 2e-2
     first, second = pinned[name]
-    assert progress.found[0] == pytest.approx(first, rel=tolerance)
+    # Rounding moves the teacher's random weights by less than the order of a sum may.
+    floor = 1e-5 if recipe.distill is not None and recipe.distill.quantise else 1e-12
+    assert progress.found[0] == pytest.approx(first, rel=tolerance, abs=floor)
     # AdamW's first step has the size of the learning rate whatever the gradient's, so where that is
     # nearly zero the rounding of another processor's kernels decides its sign.
     if any(size in name for size in LARGE):
         tolerance = 1e-2 if recipe.train.precision == "fp32" else 4e-2
-    assert progress.found[1:] == pytest.approx([second], rel=tolerance)
+    assert progress.found[1:] == pytest.approx([second], rel=tolerance, abs=floor)
 
 
 def test_every_recipe_is_pinned() -> None:

@@ -15,7 +15,7 @@ from tests.helpers.paths import shared_dir
 
 LAYOUTS: tuple[Layout, ...] = ("evit", "published", "timm")
 NAMES: list[str] = list(VARIANTS)
-PUBLISHED: list[str] = [name for name, v in VARIANTS.items() if v.ablation_of is None]
+PUBLISHED: list[str] = [name for name, v in VARIANTS.items() if v.published]
 
 
 def _meta_state(variant: Variant) -> dict[str, torch.Tensor]:
@@ -23,6 +23,8 @@ def _meta_state(variant: Variant) -> dict[str, torch.Tensor]:
 
 
 def _layouts_of(name: str) -> list[Layout]:
+    if name.startswith("sr"):
+        return ["evit"]
     return [layout for layout in LAYOUTS if layout != "timm" or name.startswith("cls")]
 
 

@@ -41,7 +41,8 @@ def write_peer_artifact(
     """Write a peer's artifact into a folder, with its description inside and beside it.
 
     Input `image` is uint8 RGB, (B, H, W, 3), or (B, 3, H, W) for TensorRT; the output is `logits`,
-    whatever the peer gives (`build_peer`), channels last in a .tflite file. The weights are random.
+    or `upscaled` of super-resolution: whatever the peer gives (`build_peer`), channels last in a
+    .tflite file. The weights are random.
 
     Args:
         name: of a peer.

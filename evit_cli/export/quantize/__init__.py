@@ -1,41 +1,8 @@
-"""Static int8 quantisation after training: one quantised PyTorch model for every target.
-
-    fused = fuse(model)
-    equal = equalise(fused, images, islands=DEFAULT_ISLANDS)
-    ranges = collect_ranges(equal, images, method="mse")
-    int8 = quantise(equal, ranges, islands=DEFAULT_ISLANDS)
-    correct_biases(equal, int8, images)
-
-`equalise` takes the fused model; the other steps take any form of it whose convolutions are
-`nn.Conv2d`, such as the one with its normalisation inside that is exported.
-"""
+"""What an export adds to `evit_cli.models.quantize`: converters' wishes, and where it loses."""
 
 from __future__ import annotations
 
-from evit_cli.export.quantize.bias import correct_biases
-from evit_cli.export.quantize.equalise import equalise
 from evit_cli.export.quantize.explain import LayerError, explain
-from evit_cli.export.quantize.layers import QuantizedConv2d, Range
-from evit_cli.export.quantize.quantise import quantise
-from evit_cli.export.quantize.ranges import METHODS, collect_ranges
 from evit_cli.export.quantize.targets import for_onnx, litert_config
 
-DEFAULT_ISLANDS = ("backbone.stem",)
-"""Left in float. The stem's few channels are spread over two decades, and what rounding makes of
-them passes through the whole network: of the published B0's 0.691 mean IoU on 12 frames of CamVid
-0.667 was left with an int8 stem, 0.685 with a float one (simulated)."""
-
-__all__ = [
-    "DEFAULT_ISLANDS",
-    "METHODS",
-    "LayerError",
-    "QuantizedConv2d",
-    "Range",
-    "collect_ranges",
-    "correct_biases",
-    "equalise",
-    "explain",
-    "for_onnx",
-    "litert_config",
-    "quantise",
-]
+__all__ = ["LayerError", "explain", "for_onnx", "litert_config"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import (
+from evit_cli.models.quantize.layers import (
     QuantizedConv2d,
     QuantizedHardswish,
     QuantizedResidual,
@@ -19,7 +19,7 @@ from evit_cli.export.quantize.layers import (
     Snapped,
     snap,
 )
-from evit_cli.export.quantize.ranges import activation_after, clamp_below, is_point
+from evit_cli.models.quantize.ranges import activation_after, clamp_below, is_point
 
 _STEP = 2
 """Every second row and column is compared: all layers' outputs are held at once."""

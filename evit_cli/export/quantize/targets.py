@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from evit_cli.errors import require
-from evit_cli.export.quantize.layers import QuantizedConv2d
+from evit_cli.models.quantize.layers import QuantizedConv2d
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -1,4 +1,4 @@
-"""Which layers write and read the same tensor, channel by channel, in a classifier or segmenter."""
+"""Which layers write and read the same tensor, channel by channel, in any model of ours."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from evit_cli.export.quantize.layers import ScaledHardswish
 from evit_cli.models.backbone import Backbone
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.quantize.layers import ScaledHardswish
 from evit_cli.models.segment import SegmentHead
+from evit_cli.models.superres import SuperresHead
 
 Layer = ConvNorm | nn.Conv2d
 
@@ -66,28 +67,38 @@ class Stream:
 
 
 def residual_streams(model: nn.Module) -> list[Stream]:
-    """The residual streams of a fused classifier or segmenter: stem, stages and head, in order."""
+    """The residual streams of a fused model: stem, stages and head, in order."""
     names = {module: name for name, module in model.named_modules()}
     backbone, head = model.get_submodule("backbone"), model.get_submodule("head")
     assert isinstance(backbone, Backbone)
     streams: list[Stream] = []
+    levels: list[Stream] = []  # of the stem and each stage, which may go on with the one before
     for part in (backbone.stem, *backbone.stages):
         entry, *blocks = part.children()
+        if isinstance(entry, Residual):
+            _grow(streams[-1], [entry, *blocks], names)
+            levels.append(streams[-1])
+            continue
         layers = layers_of(entry)
         if streams:
             streams[-1].readers.append(convolution(layers[0]))
         streams.append(Stream())
         _write(streams[-1], layers[-1], names)
         _grow(streams[-1], blocks, names)
-    if not isinstance(head, SegmentHead):
+        levels.append(streams[-1])
+    if not isinstance(head, SegmentHead | SuperresHead):
         streams[-1].readers.append(convolution(layers_of(head)[0]))
         return streams
     fused = Stream()
-    for projection, below in zip(head.projections, reversed(streams), strict=False):
+    for projection, below in zip(head.projections, reversed(levels), strict=False):
         below.readers.append(convolution(projection))
         _write(fused, projection, names)  # resizing keeps channels apart
     _grow(fused, list(head.blocks), names)
-    fused.readers.append(convolution(layers_of(nn.Sequential(head.expand, head.classifier))[0]))
+    if isinstance(head, SuperresHead):
+        fused.readers.append(head.to_pixels)
+    else:
+        last = nn.Sequential(head.expand, head.classifier)
+        fused.readers.append(convolution(layers_of(last)[0]))
     return [*streams, fused]
 
 

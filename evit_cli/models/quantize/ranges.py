@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import Range, ScaledHardswish, SixfoldHardswish
 from evit_cli.models.aggregation import MultiScaleAggregation
 from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.layers import Residual
+from evit_cli.models.quantize.layers import Range, ScaledHardswish, SixfoldHardswish
 
 METHODS = ("minmax", "percentile", "mse")
+
+METHOD = "mse"
+"""How ranges are chosen in exports, and so in the training for them."""
 
 INPUT = ":input"
 """Ends the name of a tensor that a module takes from something that is not quantised."""
 
 _TAIL = 5e-4
 """The share that "percentile" cuts off at either end."""
+
+_LEAST_REACH = 1e-5
+"""Of a symmetric range: that of a tensor of zeros must have its zero in the middle too."""
 
 _BINS = 4096
 _CUTS = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3)
@@ -215,6 +221,15 @@ def collect_ranges(model: nn.Module, batches: Iterable[Tensor], *, method: str) 
         given = ranges[source]
         ranges[name + INPUT] = Range(given.low, given.high, source)
     return ranges
+
+
+def symmetric(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges widened until the code of zero is 0: TensorRT takes no other."""
+    widened = {}
+    for name, given in ranges.items():
+        reach = max(given.high, -given.low * 127 / 128, _LEAST_REACH)
+        widened[name] = Range(-reach * 128 / 127, reach, given.source)
+    return widened
 
 
 def activation_after(model: nn.Module) -> dict[str, nn.Module]:

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from evit_cli.export.quantize.layers import (
+from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.quantize.layers import (
     QuantizedConv2d,
     QuantizedHardswish,
     QuantizedResidual,
@@ -19,22 +20,31 @@ from evit_cli.export.quantize.layers import (
     SixfoldHardswish,
     Snapped,
 )
-from evit_cli.export.quantize.ranges import INPUT, is_island, is_point
-from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.quantize.ranges import INPUT, is_island, is_point
 
 M = TypeVar("M", bound=nn.Module)
 
+_HARDSWISHES = (nn.Hardswish, ScaledHardswish, SixfoldHardswish)
 
-def quantise(model: M, ranges: dict[str, Range], *, islands: Collection[str] = ()) -> M:
+
+def quantise(
+    model: M,
+    ranges: dict[str, Range],
+    *,
+    islands: Collection[str] = (),
+    float_activations: bool = False,
+) -> M:
     """A quantised copy of a float model.
 
     Args:
         model: fused; convolutions are `nn.Conv2d`, shortcuts `Residual`.
         ranges: from `collect_ranges` on the same model.
         islands: paths of modules that stay float, with all that is inside them.
+        float_activations: hard-swishes are computed in float between rounded tensors, for runtimes
+            that fuse them with their neighbours and have their own idea of int8 products.
 
     Returns:
-        The copy, whose layers are those of `evit_cli.export.quantize.layers`.
+        The copy, whose layers are those of `evit_cli.models.quantize.layers`.
 
     Raises:
         ValueError: an island that the model does not have.
@@ -54,7 +64,10 @@ def quantise(model: M, ranges: dict[str, Range], *, islands: Collection[str] = (
         parent_name, _, leaf = name.rpartition(".")
         parent = result.get_submodule(parent_name)
         width = parent.conv.out_channels if isinstance(parent, ConvNorm) else None
-        new = _quantised(module, None if done else taken, ranges[name], width)
+        if float_activations and isinstance(module, _HARDSWISHES):
+            new: nn.Module = Snapped(module, ranges[name])
+        else:
+            new = _quantised(module, None if done else taken, ranges[name], width)
         setattr(parent, leaf, new)
     return result
 

@@ -59,6 +59,11 @@ def snap(x: Tensor, to: Range) -> Tensor:
     return out
 
 
+def weight_scales(weight: Tensor) -> Tensor:
+    """The distance between neighbouring codes of each output channel's weights, (c_out,)."""
+    return weight.flatten(1).abs().amax(dim=1).clamp(min=_SMALLEST_SCALE) / _WEIGHT_HIGH
+
+
 class QuantizedConv2d(nn.Module):
     """A convolution with int8 weights, input and output.
 
@@ -83,10 +88,9 @@ class QuantizedConv2d(nn.Module):
         self.in_channels, self.out_channels = source.in_channels, source.out_channels
         self.kernel_size = source.kernel_size
         weight = source.weight.detach().clone()
-        largest = weight.flatten(1).abs().amax(dim=1).clamp(min=_SMALLEST_SCALE)
         # Not codes yet: LiteRT's converter takes no int8 constants, and rounds alike.
         self.register_buffer("weight", weight)
-        self.register_buffer("scales", largest / _WEIGHT_HIGH)
+        self.register_buffer("scales", weight_scales(weight))
         self.register_buffer("zero_points", torch.zeros(len(weight), dtype=torch.int64))
         bias = torch.zeros(len(weight)) if source.bias is None else source.bias.detach().clone()
         self.bias = nn.Parameter(bias, requires_grad=False)

@@ -15,16 +15,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import ScaledHardswish, SixfoldHardswish
-from evit_cli.export.quantize.ranges import Watch, is_island
-from evit_cli.export.quantize.structure import (
+from evit_cli.models.attention import MultiScaleLinearAttention
+from evit_cli.models.layers import ConvNorm
+from evit_cli.models.quantize.layers import ScaledHardswish
+from evit_cli.models.quantize.ranges import Watch, is_island
+from evit_cli.models.quantize.structure import (
     convolution,
     has_activation,
     residual_streams,
     scalable_pairs,
 )
-from evit_cli.models.attention import MultiScaleLinearAttention
-from evit_cli.models.layers import ConvNorm
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -87,7 +87,7 @@ def equalise(
         strength: 1 makes the channels' ranges equal; less leaves more to the weights.
         islands: paths of modules that will stay float and are left as they are.
         gates: paths of modules whose hard-swishes get a scale per channel, which costs time
-            (`QuantizedHardswish`); the others get the fast form without.
+            (`QuantizedHardswish`); the others stay for the fast form without (`sixfold`).
 
     Returns:
         The copy; its outputs agree with the model's to 1e-4 of their deviation.
@@ -131,8 +131,6 @@ def _equalise_pairs(
         if is_island(name, islands):
             continue
         if isinstance(layer.act, nn.Hardswish) and not is_island(name, gates):
-            layer.act = SixfoldHardswish()
-            multiply_input(following, torch.full((following.in_channels,), 1 / 6))
             continue
         if isinstance(layer.act, nn.Hardswish | ScaledHardswish):
             # What lies below -3 becomes zero, clipped or not.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.quantize.layers import QuantizedConv2d
+from evit_cli.models.quantize.layers import QuantizedConv2d
 
 
 def _mean_outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
