@@ -37,6 +37,10 @@ class Precision(str, Enum):
     INT8 = "int8"
 
 
+EXPORTED = (Precision.FP32, Precision.FP16, Precision.INT8)
+"""The precisions of artifacts."""
+
+
 class ImageSize(NamedTuple):
     """Height and width in pixels, in that order."""
 

@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from evit_cli.config.strict import Strict
 from evit_cli.config.versions import version_key
-from evit_cli.types import Backend, Precision
+from evit_cli.types import EXPORTED, Backend, Precision
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
@@ -190,9 +190,6 @@ class Figure(Strict):
         return self
 
 
-_EXPORTED = {Precision.FP32, Precision.FP16, Precision.INT8}
-
-
 class Peak(Strict):
     """Ceilings for estimates, dense, at the power mode named.
 
@@ -210,7 +207,7 @@ class Peak(Strict):
 
     @model_validator(mode="after")
     def _explains_gaps(self) -> Peak:
-        complete = self.compute_tera_ops_per_s.keys() >= _EXPORTED and self.bandwidth_gb_per_s
+        complete = self.compute_tera_ops_per_s.keys() >= set(EXPORTED) and self.bandwidth_gb_per_s
         if not complete and not self.missing:
             raise ValueError("say in 'missing' why a figure is not given")
         return self

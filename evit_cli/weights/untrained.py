@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SEED = 0
+_UNEVEN = 0.02
 
 
 def info_by_name(name: str) -> ModelInfo | None:
@@ -41,6 +42,10 @@ def untrained_model(name: str) -> tuple[nn.Module, ModelInfo]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = build_model(get_variant(variant)).eval()
+        # Trained biases differ; converters treat ones that are all the same in another way.
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += _UNEVEN * torch.randn_like(parameter)
     return model, replace(info, sha256="", licence="")
 
 

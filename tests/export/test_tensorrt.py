@@ -20,7 +20,7 @@ from evit_cli.export.tensorrt import EngineRequest, build_engine
 from evit_cli.export.trtexec import input_shapes, trtexec_command
 from evit_cli.runtime.container import model_length
 from evit_cli.runtime.description import description_path, read_description
-from evit_cli.types import ImageSize, Precision
+from evit_cli.types import EXPORTED, ImageSize, Precision
 from tests.helpers.tensorrt_engine import read_header
 from tests.helpers.tensorrt_models import Tiny
 from tests.helpers.tensorrt_rules import problems
@@ -65,7 +65,7 @@ def build(folder: Path, tiny: Tiny, **wanted: object) -> Path:
     return folder / "tiny.engine"
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
+@pytest.mark.parametrize("precision", EXPORTED)
 def test_an_engine_is_strongly_typed_and_describes_itself(
     board: Board, tmp_path: Path, precision: Precision
 ) -> None:

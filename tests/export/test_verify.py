@@ -22,7 +22,7 @@ from evit_cli.export.verify import (
     verify,
     with_labels,
 )
-from evit_cli.types import ImageSize, Precision, Task
+from evit_cli.types import EXPORTED, ImageSize, Precision, Task
 from tests.helpers.exports import random_images
 from tests.helpers.verdict_sessions import SIDE, FixedSession
 
@@ -89,7 +89,7 @@ def test_what_is_no_number_fails(value: float, task: Task) -> None:
     assert json.loads(text)["max_abs"] is None
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", EXPORTED)
 def test_swapped_classes_are_judged_by_precision(precision: Precision) -> None:
     bar = BARS[precision]
     places = (SIDE.height // 8) * (SIDE.width // 8)
@@ -103,7 +103,7 @@ def test_swapped_classes_are_judged_by_precision(precision: Precision) -> None:
         assert f"{found.decided:.3%}" in found.reason
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", EXPORTED)
 def test_a_classifier_that_changes_its_mind_fails(precision: Precision) -> None:
     assert TOP1_BARS[precision].least > 0
     found = judged(lambda logits: logits[:, ::-1], task=Task.CLASSIFY, precision=precision)

@@ -17,7 +17,7 @@ from evit_cli.inference.segmenter import Segmenter
 from evit_cli.runtime import cuda_memory, tensorrt_api
 from evit_cli.runtime.description import describe_artifact, description_path
 from evit_cli.runtime.tensorrt_session import TensorRTSession
-from evit_cli.types import Backend, ImageSize, Precision
+from evit_cli.types import EXPORTED, Backend, ImageSize, Precision
 from tests.helpers.cuda_standin import FakeCudart, Queued, give_cuda_python
 from tests.helpers.tensorrt_engine import A100, ORIN, SIZES, HostMemory
 from tests.helpers.tensorrt_models import Tiny
@@ -42,7 +42,7 @@ def picture(height: int = 32, width: int = 48, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16, Precision.INT8])
+@pytest.mark.parametrize("precision", EXPORTED)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_an_engine_answers_as_its_model(
