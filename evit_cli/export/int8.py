@@ -67,7 +67,8 @@ SUPERRES = Int8Form("gated", ("backbone", "head"), DEFAULT_ISLANDS)
 
 NEAR = 0.92
 """Share of the pixels that must keep their class in `FAST`. Of the published B0, untrained, 0.88
-do, and its mean IoU falls by 12 points; of the one trained for int8, 0.924, and it falls by none."""
+do, and its mean IoU falls by 12 points; of the one trained for int8, 0.924, and it falls by
+none."""
 
 _TRIED = 8
 """Calibration images that the fast form is tried on."""
