@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from evit_cli.weights.embedded import EMBEDDED
 from tests.helpers.hub_server import Hub
 from tests.helpers.paths import REPOSITORY, shared_dir
 from tests.helpers.weight_files import pt_bytes, write
@@ -39,7 +40,7 @@ def test_ls_lists_every_published_model(evit: Evit) -> None:
     lines = result.stdout.splitlines()
     assert result.exit_code == 0
     assert lines[0].split("\t") == ["name", "task", "params", "MACs", "metric", "size", "cached"]
-    assert len(lines) == 1 + 1 + 37
+    assert len(lines) == 1 + len(EMBEDDED) + 37
     row = next(line for line in lines if line.startswith("seg-b0-cityscapes\t")).split("\t")
     assert row[1:] == [
         *("segment", "0.7M", "4.39G @1024x2048", "mIoU 75.653 (Cityscapes val)", "2.9 MB", "no")
@@ -51,7 +52,7 @@ def test_ls_filters_by_task(evit: Evit) -> None:
         line.split("\t")[0] for line in evit("models", "ls", "--task", "sam").stdout.splitlines()
     ]
     assert names == ["name", "sam-l0", "sam-l1", "sam-l2", "sam-xl0", "sam-xl1"]
-    assert len(evit("models", "ls", "--timm").stdout.splitlines()) == 1 + 1 + 37 + 19
+    assert len(evit("models", "ls", "--timm").stdout.splitlines()) == 1 + len(EMBEDDED) + 37 + 19
     assert evit("models", "ls", "--task", "cooking").exit_code == 2
 
 
@@ -92,7 +93,7 @@ def test_pull_prints_the_path_and_the_list_knows(evit: Evit, stocked: Hub) -> No
     assert "%" not in result.stderr  # no bar where nobody watches
     listed = json.loads(evit("models", "ls", "--json").stdout)
     here = [row["name"] for row in listed if row["cached"]]
-    assert here == ["seg-b0-street", "seg-b1-cityscapes"]
+    assert here == [*EMBEDDED, "seg-b1-cityscapes"]
     stocked.requests.clear()
     again = evit("models", "pull", "seg-b1-cityscapes", "--offline")
     assert again.stdout == result.stdout
