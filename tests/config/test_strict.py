@@ -89,7 +89,7 @@ def test_a_relative_path_is_a_file_too(board: Path, monkeypatch: pytest.MonkeyPa
         (
             "peak: {missing: not measured}",
             "peak: {missing: x, compute_tera_ops_per_s: {fp8: {value: 1, source: me}}}",
-            "peak.compute_tera_ops_per_s.fp8: input should be 'fp32', 'fp16' or 'int8'",
+            "peak.compute_tera_ops_per_s.fp8: input should be 'fp32', 'fp16', 'bf16' or 'int8'",
             "",
         ),
         (
