@@ -5,32 +5,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from evit_cli.models.backbone import Backbone
-from evit_cli.models.blocks import convolution_block
-from evit_cli.models.layers import BicubicResize, ConvNorm, Residual
+from evit_cli.models.fusion import FusionHead
+from evit_cli.models.layers import ConvNorm
 from evit_cli.models.variants import SegmentHeadSpec, Variant
 
 
-class SegmentHead(nn.Module):
+class SegmentHead(FusionHead):
     """Adds the projected features of strides 32, 16 and 8 at stride 8, then classifies (Fig. 5)."""
 
     def __init__(self, variant: Variant, spec: SegmentHeadSpec) -> None:
-        super().__init__()
+        super().__init__(variant, spec)
         eps, act = variant.backbone.norm_eps, variant.backbone.act
-        deepest_first = variant.backbone.widths[:1:-1][:3]
-        self.projections = nn.ModuleList(
-            ConvNorm(width, spec.width, norm_eps=eps) for width in deepest_first
-        )
-        self.resizes = nn.ModuleList(BicubicResize() for _ in deepest_first)
-        self.blocks = nn.Sequential(
-            *(
-                Residual(
-                    convolution_block(
-                        spec.kind, spec.width, spec.width, expand=spec.expand, norm_eps=eps, act=act
-                    )
-                )
-                for _ in range(spec.depth)
-            )
-        )
         width = spec.width * (spec.final_expand or 1)
         self.expand = (
             ConvNorm(spec.width, width, norm_eps=eps, act=act)
@@ -41,10 +26,7 @@ class SegmentHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Backbone features (finest first) -> logits (B, num_classes, H / 8, W / 8)."""
-        size_hw = features[-3].shape[-2:]
-        levels = zip(self.projections, self.resizes, reversed(features), strict=False)
-        x = sum(resize(project(level), size_hw) for project, resize, level in levels)
-        return self.classifier(self.expand(self.blocks(x)))  # type: ignore[no-any-return]
+        return self.classifier(self.expand(self.fuse(features)))  # type: ignore[no-any-return]
 
 
 class Segmenter(nn.Module):

@@ -10,41 +10,22 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from evit_cli.models.backbone import Backbone
-from evit_cli.models.blocks import convolution_block
-from evit_cli.models.layers import BicubicResize, ConvNorm, Residual
+from evit_cli.models.fusion import FusionHead
+from evit_cli.models.layers import BicubicResize
 from evit_cli.models.variants import SUPERRES_PREPROCESS, SuperresHeadSpec, Variant
 
 
-class SuperresHead(nn.Module):
+class SuperresHead(FusionHead):
     """Adds the projected features of strides 4, 2 and 1, then turns channels into pixels."""
 
     def __init__(self, variant: Variant, spec: SuperresHeadSpec) -> None:
-        super().__init__()
-        eps, act = variant.backbone.norm_eps, variant.backbone.act
-        deepest_first = variant.backbone.widths[:1:-1][:3]
-        self.projections = nn.ModuleList(
-            ConvNorm(width, spec.width, norm_eps=eps) for width in deepest_first
-        )
-        self.resizes = nn.ModuleList(BicubicResize() for _ in deepest_first)
-        self.blocks = nn.Sequential(
-            *(
-                Residual(
-                    convolution_block(
-                        spec.kind, spec.width, spec.width, expand=spec.expand, norm_eps=eps, act=act
-                    )
-                )
-                for _ in range(spec.depth)
-            )
-        )
+        super().__init__(variant, spec)
         self.to_pixels = nn.Conv2d(spec.width, 3 * spec.scale**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(spec.scale)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Backbone features (finest first) -> what is missing, (B, 3, H * scale, W * scale)."""
-        size_hw = features[-3].shape[-2:]
-        levels = zip(self.projections, self.resizes, reversed(features), strict=False)
-        x = sum(resize(project(level), size_hw) for project, resize, level in levels)
-        return self.shuffle(self.to_pixels(self.blocks(x)))  # type: ignore[no-any-return]
+        return self.shuffle(self.to_pixels(self.fuse(features)))  # type: ignore[no-any-return]
 
 
 class SuperResolver(nn.Module):
