@@ -8,7 +8,9 @@ import typer
 
 from evit_cli.commands.options import (
     BackendName,
+    Every,
     Json,
+    MaxFrames,
     Model,
     Offline,
     PrecisionName,
@@ -36,10 +38,8 @@ def classify(
     backend: BackendName = None,
     precision: PrecisionName = None,
     topk: Annotated[int, typer.Option("--topk", min=1, help="How many classes to name.")] = 5,
-    every: Annotated[int, typer.Option("--every", min=1, help="Take one of N frames.")] = 1,
-    max_frames: Annotated[
-        int | None, typer.Option("--max-frames", min=1, help="Stop after N frames.")
-    ] = None,
+    every: Every = 1,
+    max_frames: MaxFrames = None,
     offline: Offline = False,
     threads: Threads = None,
     json_output: Json = False,

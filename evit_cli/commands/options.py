@@ -57,6 +57,8 @@ Void = Annotated[
     int | None, typer.Option("--void", help="Label that does not count (folders); default 255.")
 ]
 MaxImages = Annotated[int | None, typer.Option("--max-images", min=1, help="Use only N images.")]
+Every = Annotated[int, typer.Option("--every", min=1, help="Take one of N frames.")]
+MaxFrames = Annotated[int | None, typer.Option("--max-frames", min=1, help="Stop after N frames.")]
 ValShare = Annotated[
     float | None,
     typer.Option(

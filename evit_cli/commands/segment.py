@@ -9,8 +9,10 @@ import typer
 
 from evit_cli.commands.options import (
     BackendName,
+    Every,
     Force,
     Json,
+    MaxFrames,
     Model,
     Offline,
     Out,
@@ -65,10 +67,8 @@ def segment(
     legend: Annotated[
         bool, typer.Option("--legend/--no-legend", help="Write names and shares into overlays.")
     ] = True,
-    every: Annotated[int, typer.Option("--every", min=1, help="Take one of N frames.")] = 1,
-    max_frames: Annotated[
-        int | None, typer.Option("--max-frames", min=1, help="Stop after N frames.")
-    ] = None,
+    every: Every = 1,
+    max_frames: MaxFrames = None,
     show: Annotated[bool, typer.Option("--show", help="Also show a live window.")] = False,
     force: Force = False,
     offline: Offline = False,

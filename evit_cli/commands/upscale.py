@@ -9,8 +9,10 @@ import typer
 
 from evit_cli.commands.options import (
     BackendName,
+    Every,
     Force,
     Json,
+    MaxFrames,
     Model,
     Offline,
     Out,
@@ -62,10 +64,8 @@ def upscale(
         bool, typer.Option("--compare", help="Write bicubic and model side by side instead.")
     ] = False,
     out: Out = None,
-    every: Annotated[int, typer.Option("--every", min=1, help="Take one of N frames.")] = 1,
-    max_frames: Annotated[
-        int | None, typer.Option("--max-frames", min=1, help="Stop after N frames.")
-    ] = None,
+    every: Every = 1,
+    max_frames: MaxFrames = None,
     force: Force = False,
     offline: Offline = False,
     threads: Threads = None,

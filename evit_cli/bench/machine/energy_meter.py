@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 
-class _Reader:
+class _Reader(ABC):
     """Calls `_read` when it starts, at an interval, and when it stops."""
 
     def __init__(self, name: str, every_s: float) -> None:
@@ -38,14 +39,14 @@ class _Reader:
         while not self._ended.wait(self._every_s):
             self._read()
 
-    def _begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _begin(self) -> None: ...
 
-    def _read(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self) -> None: ...
 
-    def _joules(self) -> float | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _joules(self) -> float | None: ...
 
 
 class EnergySum(_Reader):
