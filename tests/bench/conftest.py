@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.helpers.adb_standin import AdbStandin
 from tests.helpers.ssh_server import KINDS, SshBoard, any_kind, ssh_board
 
 
@@ -58,3 +60,8 @@ def each_board(each_server: SshBoard, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """For what may depend on the server: a test runs once against OpenSSH's and once more."""
     with fresh(each_server, monkeypatch) as clean:
         yield clean
+
+
+@pytest.fixture
+def adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdbStandin:
+    return AdbStandin(tmp_path / "adb", monkeypatch)

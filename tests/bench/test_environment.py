@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 from evit_cli.bench.machine.energy import open_energy_counter, why_no_energy
 from evit_cli.bench.machine.environment import read_environment
-from evit_cli.bench.machine.memory import free_memory_bytes, peak_gpu_bytes, peak_rss_bytes
+from evit_cli.bench.machine.memory import peak_gpu_bytes, peak_rss_bytes
 from evit_cli.bench.machine.sysfs import usable_cores
 from evit_cli.bench.machine.watch import Watch
 from evit_cli.types import Backend
@@ -212,7 +211,6 @@ def test_no_file_and_no_tool_makes_it_fail(files: dict[str, str], answer: str) -
         open_energy_counter(root=root, run=run)
         why_no_energy(root=root, run=run, on_gpu=True)
         peak_rss_bytes(7, root=root)
-        free_memory_bytes(root=root)
 
 
 def test_peak_memory_is_that_of_the_process() -> None:
@@ -235,41 +233,3 @@ def test_gpu_memory_by_process() -> None:
     assert peak_gpu_bytes(789, run=run) is None
     assert peak_gpu_bytes(1, run=run) is None
     assert peak_gpu_bytes(1, run=tool({})) is None
-
-
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ({"sys/fs/cgroup/memory.max": "max"}, 8 * GIB),
-        (
-            {
-                "sys/fs/cgroup/memory.max": 4 * GIB,
-                "sys/fs/cgroup/memory.current": 3 * GIB,
-                "sys/fs/cgroup/memory.stat": f"anon {GIB}\ninactive_file {GIB}",
-            },
-            2 * GIB,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/docker/x",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": GIB,
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": 2 * GIB,
-            },
-            0,
-        ),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": 9223372036854771712,
-            },
-            8 * GIB,
-        ),
-    ],
-    ids=["none", "v2", "v1, over it", "v1 without a limit"],
-)
-def test_free_memory_is_bounded_by_the_group(
-    files: dict[str, object], free: int, tmp_path: Path
-) -> None:
-    root = write(replace(boards.DESKTOP, files={}).tree(tmp_path), files)
-    write(root, {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable:   {8 * GIB >> 10} kB"})
-    assert free_memory_bytes(root=root) == free

@@ -1,24 +1,12 @@
-"""What a control group (a container, a systemd slice) grants: CPU time and memory; v1 and v2."""
+"""What a control group (a container, a systemd slice) grants of CPU time; v1 and v2."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from evit_cli.bench.machine.sysfs import read_fields, read_number
 from evit_cli.config.machine import read_text
-
-# Version 1 writes the largest number there is, rounded to a page, where nothing is limited.
-_UNLIMITED = 1 << 60
-
-
-@dataclass(frozen=True)
-class MemoryGrant:
-    """A limit and what of it cannot be freed, both in bytes."""
-
-    limit: int
-    used: int
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
@@ -56,23 +44,6 @@ def cpu_used_s(root: Path = Path("/")) -> float | None:
         if nanoseconds is not None:
             return nanoseconds / 1e9
     return None
-
-
-def memory_grants(root: Path = Path("/")) -> list[MemoryGrant]:
-    """Every memory limit that holds here; file cache counts as free, since it makes room."""
-    grants = []
-    for folder in _folders(root, "memory"):
-        for limit_name, used_name, cache_name in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            limit = read_number(folder / limit_name)  # "max" is no number
-            if limit is None or limit >= _UNLIMITED:
-                continue
-            used = read_number(folder / used_name) or 0
-            cache = read_fields(folder / "memory.stat").get(cache_name, 0)
-            grants.append(MemoryGrant(limit, max(used - cache, 0)))
-    return grants
 
 
 def _folders(root: Path, controller: str) -> list[Path]:

@@ -6,6 +6,7 @@ What is unknown is left out. Names of hosts and users and paths are never read.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 import re
 from collections.abc import Callable
@@ -119,7 +120,7 @@ def _power_mode(machine: Machine, root: Path, run: Runner) -> str:
 
 def _load(root: Path) -> list[float]:
     words = read_text(root / "proc/loadavg").split()
-    return [float(word) for word in words[:3]]
+    return [load for load in map(float, words[:3]) if math.isfinite(load)]
 
 
 def _versions(backend: Backend | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How much memory a process has held, and how much there is."""
+"""How much memory a process has held."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-from evit_cli.bench.machine.cgroup import memory_grants
 from evit_cli.bench.machine.nvidia import process_bytes
 from evit_cli.bench.machine.sysfs import read_fields
 from evit_cli.config.machine import Runner, run_tool
@@ -36,12 +35,3 @@ def peak_gpu_bytes(pid: int, *, run: Runner = run_tool) -> int | None:
         if peak:
             return peak
     return process_bytes(run, pid)
-
-
-def free_memory_bytes(*, root: Path = Path("/")) -> int | None:
-    """Memory that can be had without swapping: of the machine or of the control group."""
-    free = [max(grant.limit - grant.used, 0) for grant in memory_grants(root)]
-    available = read_fields(root / "proc/meminfo").get("MemAvailable")
-    if available is not None:
-        free.append(available << 10)
-    return min(free, default=None)
