@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from evit_cli.models.blocks import convolution_block
 from evit_cli.models.layers import BicubicResize, ConvNorm, Residual
-from evit_cli.models.variants import SegmentHeadSpec, SuperresHeadSpec, Variant
+from evit_cli.models.specs import SamHeadSpec, SegmentHeadSpec, SuperresHeadSpec, Variant
 
 
 class FusionHead(nn.Module):
@@ -17,7 +17,9 @@ class FusionHead(nn.Module):
         spec: width and blocks.
     """
 
-    def __init__(self, variant: Variant, spec: SegmentHeadSpec | SuperresHeadSpec) -> None:
+    def __init__(
+        self, variant: Variant, spec: SegmentHeadSpec | SuperresHeadSpec | SamHeadSpec
+    ) -> None:
         super().__init__()
         eps, act = variant.backbone.norm_eps, variant.backbone.act
         deepest_first = variant.backbone.widths[:1:-1][:3]

@@ -84,6 +84,28 @@ class BicubicResize(nn.Module):
         return resize_bicubic(x, size_hw)
 
 
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of each pixel.
+
+    Args:
+        channels: of the input.
+        eps: added to the variance.
+    """
+
+    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape, mean 0 and deviation 1 over C before the affine part."""
+        centred = x - x.mean(1, keepdim=True)
+        deviation = (centred.square().mean(1, keepdim=True) + self.eps).sqrt()
+        weight, bias = self.weight.view(1, -1, 1, 1), self.bias.view(1, -1, 1, 1)
+        return centred / deviation * weight + bias  # type: ignore[no-any-return]
+
+
 def resize_bicubic(x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:
     """Bicubic resize of (B, C, h, w) to (B, C, *size_hw), pixel centres aligned (a = -0.75)."""
     if x.shape[-2:] == tuple(size_hw):

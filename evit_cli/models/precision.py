@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from evit_cli.models.layers import LayerNorm2d
+from evit_cli.models.sam.prompts import PointPlaces
+
 FLOAT32_LAYERS: dict[type[nn.Module], str] = {
     nn.LayerNorm: "the sum of squares over a row leaves float16's range from values of about 7 on",
+    LayerNorm2d: "the mean of squares over a pixel's channels leaves it from values of 256 on",
+    PointPlaces: "angles of some ten radians, whose sines float16 knows to a hundredth",
 }
-"""Kind of layer -> why."""
+"""Kind of layer -> why.
+
+An export of a SAM model has no float32 norm: it takes `ScaledLayerNorm` (`export/sam_norms.py`),
+the same function with arithmetic that float16 holds."""
 
 
 class Float32Island(nn.Module):

@@ -1,112 +1,26 @@
 """Every published EfficientViT as numbers: widths, depths, heads. No torch is imported here.
 
 Sources: the paper (arXiv 2205.14756) and the published model tables. A variant is a frozen
-dataclass in a literal dict; the modules that turn it into layers are in `backbone.py`,
-`classify.py` and `segment.py`.
+dataclass (`specs.py`) in a literal dict; the modules that turn it into layers are in `backbone.py`,
+`classify.py`, `segment.py`, `superres.py` and `sam/`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from evit_cli.errors import EvitError, suggest
-from evit_cli.types import ImageSize, Preprocess, Task
-
-BlockKind = Literal["ds", "res", "mb", "fmb", "att"]
-Activation = Literal["hswish", "gelu", "relu"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One resolution level: an entry (usually stride 2) followed by `depth` residual blocks."""
-
-    width: int
-    depth: int
-    kind: BlockKind
-    expand: int
-    entry_expand: int
-    bias_instead_of_norm: bool = False
-    """Inner convolutions of a block carry a bias and only the last one is normalised."""
-    stride: int = 2
-    """Of the entry; 1 leaves the resolution as it is."""
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone: a stem, then one `Stage` per further halving of the resolution."""
-
-    name: str
-    stem_width: int
-    stem_depth: int
-    stem_kind: BlockKind
-    stages: tuple[Stage, ...]
-    head_dim: int
-    act: Activation
-    norm_eps: float | None
-    """BatchNorm epsilon; None for biases and no norm at all."""
-    attention_scales: tuple[int, ...] = (5,)
-    """Kernel sizes of the multi-scale aggregation; empty for none."""
-    global_attention: bool = True
-    """False leaves only the aggregation, or nothing where that is off too (ablation, Table 1)."""
-    stem_stride: int = 2
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of the stem and of each stage."""
-        return (self.stem_width, *(stage.width for stage in self.stages))
-
-
-@dataclass(frozen=True)
-class ClassifyHeadSpec:
-    """1x1 conv to `conv_width`, global average, linear to `linear_width`, linear to the classes."""
-
-    conv_width: int
-    linear_width: int
-
-
-@dataclass(frozen=True)
-class SegmentHeadSpec:
-    """Fuses strides 32, 16 and 8 at `width` channels, then `depth` blocks and a classifier."""
-
-    width: int
-    depth: int
-    expand: int
-    kind: BlockKind
-    final_expand: int | None
-
-
-@dataclass(frozen=True)
-class SuperresHeadSpec:
-    """Fuses strides 1, 2 and 4 at `width` channels, then `depth` blocks and a pixel shuffle.
-
-    No super-resolution code or weights of EfficientViT were published; see `SUPERRES`.
-    """
-
-    width: int
-    depth: int
-    expand: int
-    kind: BlockKind
-    scale: int
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One model: a backbone, a head and what the head predicts."""
-
-    name: str
-    task: Task
-    backbone: BackboneSpec
-    head: ClassifyHeadSpec | SegmentHeadSpec | SuperresHeadSpec
-    num_classes: int
-    dataset: str
-    ablation_of: str | None = None
-    """The published variant that this one takes something away from; no weights are published."""
-
-    @property
-    def published(self) -> bool:
-        """Whether weights of it, or at least its numbers, were published."""
-        return self.ablation_of is None and self.task is not Task.SUPERRES
+from evit_cli.models.specs import Activation as Activation
+from evit_cli.models.specs import BackboneSpec as BackboneSpec
+from evit_cli.models.specs import BlockKind as BlockKind
+from evit_cli.models.specs import ClassifyHeadSpec as ClassifyHeadSpec
+from evit_cli.models.specs import SamDecoderSpec as SamDecoderSpec
+from evit_cli.models.specs import SamHeadSpec as SamHeadSpec
+from evit_cli.models.specs import SegmentHeadSpec as SegmentHeadSpec
+from evit_cli.models.specs import Stage as Stage
+from evit_cli.models.specs import SuperresHeadSpec as SuperresHeadSpec
+from evit_cli.models.specs import Variant as Variant
+from evit_cli.types import ImageSize, ModelInfo, Preprocess, Task
 
 
 def _b(name: str, widths: tuple[int, ...], depths: tuple[int, ...], head_dim: int) -> BackboneSpec:
@@ -248,6 +162,7 @@ def _superres(
             SuperresHeadSpec(*head, e, kind, scale),
             num_classes=0,
             dataset="",
+            ours=True,
         )
         for scale in (2, 4)
     }
@@ -278,6 +193,28 @@ time on a CPU, and learns faster (docs/train-superres.md). None has a norm but `
 is there to compare.
 """
 
+_SAM_DECODER = SamDecoderSpec()
+_SMALL_DECODER = SamDecoderSpec(dim=128, mlp_width=512, iou_width=128)
+
+
+def _sam(name: str, backbone: str, head: SamHeadSpec) -> Variant:
+    # Every norm of the published SAM models has this epsilon, the backbone's too.
+    spec = replace(BACKBONES[backbone], norm_eps=1e-6)
+    return Variant(name, Task.SAM, spec, head, num_classes=0, dataset="")
+
+
+SAM: dict[str, Variant] = {
+    "sam-l0": _sam("sam-l0", "l0", SamHeadSpec(256, 4, 1, "fmb", 512, _SAM_DECODER)),
+    "sam-l1": _sam("sam-l1", "l1", SamHeadSpec(256, 8, 1, "fmb", 512, _SAM_DECODER)),
+    "sam-l2": _sam("sam-l2", "l2", SamHeadSpec(256, 12, 1, "fmb", 512, _SAM_DECODER)),
+    "sam-xl0": _sam("sam-xl0", "xl0", SamHeadSpec(256, 6, 4, "fmb", 1024, _SAM_DECODER)),
+    "sam-xl1": _sam("sam-xl1", "xl1", SamHeadSpec(256, 12, 4, "fmb", 1024, _SAM_DECODER)),
+    "sam-b0": replace(
+        _sam("sam-b0", "b0", SamHeadSpec(128, 2, 2, "mb", 512, _SMALL_DECODER)), ours=True
+    ),
+}
+"""Segment Anything (arXiv 2402.05008). `sam-b0` is ours: small enough to travel with evit."""
+
 DATASET_CLASSES = {"imagenet": 1000, "cityscapes": 19, "ade20k": 150}
 
 
@@ -295,7 +232,7 @@ def _all_variants() -> dict[str, Variant]:
     for ablation, backbone in ABLATIONS.items():
         name = f"{base.name}-{ablation}"
         variants[name] = replace(base, name=name, backbone=backbone, ablation_of=base.name)
-    return variants | SUPERRES
+    return variants | SUPERRES | SAM
 
 
 VARIANTS: dict[str, Variant] = _all_variants()
@@ -311,8 +248,17 @@ def get_variant(name: str, *, num_classes: int | None = None) -> Variant:
         raise EvitError(f"there is no model variant '{name}'", hint=suggest(name, VARIANTS))
     if num_classes is None:
         return VARIANTS[name]
-    if VARIANTS[name].task is Task.SUPERRES:
-        raise EvitError(f"{name} makes images and has no classes")
+    if VARIANTS[name].num_classes == 0:
+        raise EvitError(f"{name} has no classes")
     if num_classes < 1:
         raise EvitError(f"a model needs at least 1 class, got {num_classes}")
     return replace(VARIANTS[name], num_classes=num_classes)
+
+
+def own_info(variant: Variant) -> ModelInfo:
+    """What a model of a variant that is ours says about itself, before it has weights."""
+    preprocess = SUPERRES_PREPROCESS
+    if isinstance(variant.head, SamHeadSpec):
+        side = variant.head.input_side
+        preprocess = Preprocess(ImageSize(side, side), interpolation="linear")
+    return ModelInfo(variant.name, variant.task, preprocess)

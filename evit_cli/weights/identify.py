@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evit_cli.errors import EvitError
 from evit_cli.models.variants import (
     VARIANTS,
+    SamHeadSpec,
     SegmentHeadSpec,
     SuperresHeadSpec,
     Variant,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _STEM = "backbone.stem.0.conv.weight"
 _CLASSIFIER = "head.classifier.weight"
 _TO_PIXELS = "head.to_pixels.weight"
+_MASK_TOKENS = "decoder.mask_tokens"
 
 
 def meta_model(variant: Variant) -> Model:
@@ -33,11 +35,6 @@ def meta_model(variant: Variant) -> Model:
 
     with torch.device("meta"):
         return build_model(variant)
-
-
-def is_sam(state: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors are those of a segment-anything model."""
-    return any(name.startswith(("image_encoder.", "mask_decoder.")) for name in state)
 
 
 def with_own_classes(name: str, state: Mapping[str, Tensor]) -> Variant:
@@ -100,8 +97,14 @@ def _problem(
 
 def _plausible(state: Mapping[str, Tensor], variant: Variant) -> bool:
     """Two cheap looks that rule out most variants: building one to compare takes a moment."""
-    stem = _tensor(state, variant, _STEM)
     head = variant.head
+    if isinstance(head, SamHeadSpec):
+        stem = _tensor(state, variant, f"encoder.{_STEM}")
+        tokens = _tensor(state, variant, _MASK_TOKENS)
+        if stem is None or tokens is None or tokens.ndim != 2:
+            return False
+        return stem.shape[0] == variant.backbone.stem_width and tokens.shape[1] == head.width
+    stem = _tensor(state, variant, _STEM)
     if isinstance(head, SuperresHeadSpec):
         last = state.get(_TO_PIXELS)
         if stem is None or last is None:

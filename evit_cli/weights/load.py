@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.models.classes import class_set, numbered_classes
-from evit_cli.models.variants import SUPERRES_PREPROCESS, VARIANTS, Variant, get_variant
-from evit_cli.types import ModelInfo, Progress, Task
+from evit_cli.models.variants import VARIANTS, Variant, get_variant, own_info
+from evit_cli.types import ClassSet, ModelInfo, Progress
 from evit_cli.weights.catalog import CATALOG, CatalogEntry, entry_of_variant, find_entry
 from evit_cli.weights.checkpoint import Checkpoint, check_sha256, read_checkpoint, sha256_of
 from evit_cli.weights.source import PREFERRED_FILE, Located, locate, locate_path, parse
@@ -73,8 +73,6 @@ def _wanted_variant(model: str | None, weights: Path | None, variant: str | None
         return variant
     source = parse(model)
     if isinstance(source, CatalogEntry):
-        if source.task is Task.SAM:
-            raise _sam_error(source.name)
         if variant not in (None, source.variant):
             raise UsageError(f"{model} is {source.variant}, and the variant asked for is {variant}")
         return source.variant
@@ -84,13 +82,6 @@ def _wanted_variant(model: str | None, weights: Path | None, variant: str | None
             hint="pass one of the two",
         )
     return variant
-
-
-def _sam_error(what: str) -> EvitError:
-    return EvitError(
-        f"{what} is a SAM model, and SAM models are not built in this version of evit",
-        hint="its weights can be fetched with `evit models pull`",
-    )
 
 
 def _load(located: Located, wanted: str | None) -> LoadedModel:
@@ -112,11 +103,9 @@ def _load(located: Located, wanted: str | None) -> LoadedModel:
 
 
 def _variant_of(checkpoint: Checkpoint, wanted: str | None, path: Path) -> Variant:
-    from evit_cli.weights.identify import identify, is_sam, with_own_classes
+    from evit_cli.weights.identify import identify, with_own_classes
 
     state, saved = checkpoint.state, checkpoint.saved
-    if is_sam(state):
-        raise _sam_error(str(path))
     if wanted is None and saved is not None:
         if saved.variant not in VARIANTS:
             raise EvitError(
@@ -146,9 +135,8 @@ def _info(located: Located, checkpoint: Checkpoint, variant: Variant, sha256: st
     origin = located.entry or twin or _entry_by_path(located.path)
     if origin is not None and origin.variant != variant.name:
         origin = None
-    if variant.task is Task.SUPERRES:
-        info = ModelInfo(variant.name, Task.SUPERRES, SUPERRES_PREPROCESS)
-        return replace(info, source=located.address, sha256=sha256)
+    if variant.ours:
+        return replace(own_info(variant), source=located.address, sha256=sha256)
     guide = origin or entry_of_variant(variant.ablation_of or variant.name)
     if guide is None:
         raise ValueError(f"variant {variant.name} has no catalog entry")
@@ -159,11 +147,17 @@ def _info(located: Located, checkpoint: Checkpoint, variant: Variant, sha256: st
         name=origin.name if origin is not None and published else variant.name,
         task=variant.task,
         preprocess=guide.preprocess,
-        classes=class_set(guide.dataset) if published else numbered_classes(variant.num_classes),
+        classes=_classes(guide.dataset, variant, published),
         licence=guide.licence if certain else "",
         source=located.address,
         sha256=sha256,
     )
+
+
+def _classes(dataset: str, variant: Variant, published: bool) -> ClassSet | None:
+    if variant.num_classes == 0:
+        return None
+    return class_set(dataset) if published else numbered_classes(variant.num_classes)
 
 
 def _entry_by_path(path: Path) -> CatalogEntry | None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from evit_cli.errors import EvitError
-from evit_cli.models.variants import SegmentHeadSpec, Variant
+from evit_cli.models.variants import SamHeadSpec, SegmentHeadSpec, Variant
+from evit_cli.weights.remap_sam import NECK, published_decoder_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,8 @@ _INNER: Rules = [
 ]
 
 
-def _published_prefixes(variant: Variant) -> Rules:
-    """Our names -> the names of the checkpoints at huggingface.co/han-cai."""
+def _backbone_prefixes(variant: Variant) -> Rules:
+    """Our names of the backbone's parts -> the published ones."""
     large = variant.backbone.name.startswith(("l", "x"))
     stem = "backbone.stages.0.op_list." if large else "backbone.input_stem.op_list."
     rules: Rules = [(r"^backbone\.stem\.", stem)]
@@ -37,6 +38,12 @@ def _published_prefixes(variant: Variant) -> Rules:
         stage = f"backbone.stages.{theirs}.op_list."
         rules.append((rf"^backbone\.stages\.{i}\.0\.", f"{stage}0.main."))  # the entry
         rules.append((rf"^backbone\.stages\.{i}\.", stage))
+    return rules
+
+
+def _published_prefixes(variant: Variant) -> Rules:
+    """Our names -> the names of the checkpoints at huggingface.co/han-cai."""
+    rules = _backbone_prefixes(variant)
     if isinstance(variant.head, SegmentHeadSpec):
         classifier = 1 if variant.head.final_expand else 0
         return [
@@ -77,10 +84,21 @@ def _first_rule(name: str, rules: Rules) -> str:
     return name
 
 
+def _sam_name(name: str, variant: Variant) -> str:
+    """Our name of a SAM model's tensor -> its name at huggingface.co/mit-han-lab."""
+    if not name.startswith("encoder."):
+        return published_decoder_name(name)
+    inside = name.removeprefix("encoder.")
+    renamed = _first_rule(inside, [*_backbone_prefixes(variant), *NECK])
+    return f"image_encoder.{_first_rule(renamed, _INNER)}"
+
+
 def translated_names(names: Iterable[str], variant: Variant, layout: Layout) -> dict[str, str]:
     """Our tensor names -> the names the same tensors have in `layout`."""
     if layout == "evit":
         return {name: name for name in names}
+    if isinstance(variant.head, SamHeadSpec):
+        return {name: _sam_name(name, variant) for name in names}
     prefixes = _published_prefixes(variant) if layout == "published" else _timm_prefixes()
     return {name: _first_rule(_first_rule(name, prefixes), _INNER) for name in names}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evit_cli.errors import UsageError, require
-from evit_cli.models.variants import SUPERRES, SUPERRES_PREPROCESS, get_variant
-from evit_cli.types import ModelInfo, Progress, Task
+from evit_cli.models.variants import VARIANTS, get_variant, own_info
+from evit_cli.types import ModelInfo, Progress
 from evit_cli.weights.catalog import find_entry, get_entry
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def info_by_name(name: str) -> ModelInfo | None:
     entry = find_entry(name)
     if entry is not None:
         return entry.info
-    return ModelInfo(name, Task.SUPERRES, SUPERRES_PREPROCESS) if name in SUPERRES else None
+    variant = VARIANTS.get(name)
+    return own_info(variant) if variant is not None and variant.ours else None
 
 
 def untrained_model(name: str) -> tuple[nn.Module, ModelInfo]:
@@ -37,7 +38,7 @@ def untrained_model(name: str) -> tuple[nn.Module, ModelInfo]:
     from evit_cli.models.build import build_model
 
     info = info_by_name(name)
-    variant = name if name in SUPERRES else get_entry(name).variant
+    variant = get_entry(name).variant if info is None or find_entry(name) else name
     assert info is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)

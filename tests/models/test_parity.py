@@ -47,10 +47,10 @@ def test_outputs_equal_the_published_models(
 def test_every_published_layout_is_taken_whole(
     name: str, filled_state: Callable[[str], State]
 ) -> None:
-    if name == "cls-l3":
+    if name in ("cls-l3", "sam-xl1"):
         pytest.skip("1 GB of filled weights; the layout test of the weights room covers its names")
     model = loaded(name, filled_state(name))
-    size_hw = (64, 64)
+    size_hw = (128, 128) if "xl" in name else (64, 64)
     with torch.inference_mode():
         assert torch.isfinite(model(torch.randn(1, 3, *size_hw))).all()
 

@@ -9,7 +9,7 @@ import torch
 
 from evit_cli.errors import EvitError
 from evit_cli.models.variants import VARIANTS, Variant
-from evit_cli.weights.identify import check_fits, identify, is_sam, meta_model
+from evit_cli.weights.identify import check_fits, identify, meta_model
 from evit_cli.weights.remap import Layout, detect_layout, from_evit, to_evit
 from tests.helpers.paths import shared_dir
 
@@ -47,15 +47,6 @@ def test_published_layout_is_told_from_all_others(name: str) -> None:
     layout = json.loads(shared_dir("parity", "layouts", f"{name}.json").read_text())
     state = {k: torch.empty(v, device="meta") for k, v in layout.items()}
     assert identify(state) == VARIANTS[name]
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["sam-l0", "sam-l1", "sam-l2", "sam-xl0", "sam-xl1"])
-def test_sam_is_told_apart(name: str) -> None:
-    layout = json.loads(shared_dir("parity", "layouts", f"{name}.json").read_text())
-    state = {k: torch.empty(v, device="meta") for k, v in layout.items()}
-    assert is_sam(state)
-    assert identify(state) is None
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -211,13 +211,18 @@ def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-def test_sam_is_named_and_not_loaded(tmp_path: Path) -> None:
-    with pytest.raises(EvitError, match="sam-l0 is a SAM model, and SAM models are not built"):
-        load_model("sam-l0")
+def test_a_published_sam_model_loads_by_its_tensors(tmp_path: Path) -> None:
+    state = from_evit(random_state("sam-l0"), get_variant("sam-l0"), "published")
     buffer = io.BytesIO()
-    torch.save({"state_dict": {"image_encoder.norm.weight": torch.zeros(256)}}, buffer)
-    with pytest.raises(EvitError, match="is a SAM model"):
-        load_model(str(write(tmp_path / "w.pt", buffer.getvalue())))
+    torch.save({"state_dict": state}, buffer)
+    loaded = load_model(str(write(tmp_path / "w.pt", buffer.getvalue())))
+    assert (loaded.info.name, loaded.info.task, loaded.info.classes) == ("sam-l0", Task.SAM, None)
+    assert same_state(loaded.model.state_dict(), random_state("sam-l0"))
+    del state["mask_decoder.iou_token.weight"]
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state}, buffer)
+    with pytest.raises(EvitError, match=r"'mask_decoder\.iou_token\.weight' is missing"):
+        load_model("sam-l0", weights=write(tmp_path / "cut.pt", buffer.getvalue()))
 
 
 def test_contradictions_are_usage_errors(b0: Path) -> None:

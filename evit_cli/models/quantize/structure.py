@@ -11,6 +11,7 @@ from evit_cli.models.backbone import Backbone
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.layers import ConvNorm, Residual
 from evit_cli.models.quantize.layers import ScaledHardswish
+from evit_cli.models.sam.encoder import SamEncoder, SamNeck
 from evit_cli.models.segment import SegmentHead
 from evit_cli.models.superres import SuperresHead
 
@@ -69,7 +70,8 @@ class Stream:
 def residual_streams(model: nn.Module) -> list[Stream]:
     """The residual streams of a fused model: stem, stages and head, in order."""
     names = {module: name for name, module in model.named_modules()}
-    backbone, head = model.get_submodule("backbone"), model.get_submodule("head")
+    head = model.get_submodule("neck" if isinstance(model, SamEncoder) else "head")
+    backbone = model.get_submodule("backbone")
     assert isinstance(backbone, Backbone)
     streams: list[Stream] = []
     levels: list[Stream] = []  # of the stem and each stage, which may go on with the one before
@@ -86,7 +88,7 @@ def residual_streams(model: nn.Module) -> list[Stream]:
         _write(streams[-1], layers[-1], names)
         _grow(streams[-1], blocks, names)
         levels.append(streams[-1])
-    if not isinstance(head, SegmentHead | SuperresHead):
+    if not isinstance(head, SegmentHead | SuperresHead | SamNeck):
         streams[-1].readers.append(convolution(layers_of(head)[0]))
         return streams
     fused = Stream()
@@ -96,6 +98,8 @@ def residual_streams(model: nn.Module) -> list[Stream]:
     _grow(fused, list(head.blocks), names)
     if isinstance(head, SuperresHead):
         fused.readers.append(head.to_pixels)
+    elif isinstance(head, SamNeck):
+        fused.readers.append(head.out)
     else:
         last = nn.Sequential(head.expand, head.classifier)
         fused.readers.append(convolution(layers_of(last)[0]))
