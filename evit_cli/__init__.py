@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from evit_cli.inference.classifier import ImageClassifier
+    from evit_cli.inference.sam_predictor import SamPredictor
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.inference.upscaler import Upscaler
     from evit_cli.runtime.open import open_session
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ImageClassifier": "evit_cli.inference.classifier",
+    "SamPredictor": "evit_cli.inference.sam_predictor",
     "Segmenter": "evit_cli.inference.segmenter",
     "Upscaler": "evit_cli.inference.upscaler",
     "load_model": "evit_cli.weights.load",
@@ -29,6 +31,7 @@ _HOMES = {
 
 __all__ = [
     "ImageClassifier",
+    "SamPredictor",
     "Segmenter",
     "Upscaler",
     "__version__",

@@ -20,6 +20,7 @@ from evit_cli.commands import (
     export,
     models,
     recipes,
+    sam,
     segment,
     train,
     upscale,
@@ -98,7 +99,7 @@ def _root(
     """EfficientViT on edge devices: segment, upscale, classify, measure."""
 
 
-for _module in (segment, upscale, classify, evaluate, train, export, bench, doctor):
+for _module in (segment, upscale, sam, classify, evaluate, train, export, bench, doctor):
     _module.register(app)
 app.add_typer(models.app, name="models")
 app.add_typer(devices.app, name="devices")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from evit_cli.commands.evaluate_scores import (
-    show_classification,
-    show_segmentation,
-    show_superres,
+from evit_cli.commands.evaluate_options import (
+    PROMPTED_SETS,
+    Detections,
+    Images,
+    LabelledEval,
+    Part,
+    PromptedEval,
+    Prompts,
+    SetPart,
+    is_prompted,
+    refuse,
 )
+from evit_cli.commands.evaluate_prompted import open_prompted, show_prompted
+from evit_cli.commands.evaluate_scores import measure_segmentation, show_without_maps
 from evit_cli.commands.options import (
     BackendName,
     ClassMap,
@@ -31,20 +40,16 @@ from evit_cli.commands.options import (
     examples,
     open_model,
     parse_size,
-    processes,
-    speaks,
 )
-from evit_cli.errors import EvitError, UsageError
+from evit_cli.errors import UsageError
 from evit_cli.types import Task
 from evit_cli.ui.sink import Sink
-
-if TYPE_CHECKING:
-    from evit_cli.runtime.session import Session
 
 _EXAMPLES = examples(
     "evit eval --model seg-b0-cityscapes --dataset cityscapes --data cityscapes/ --json",
     "evit eval --weights mine.safetensors --dataset folders --data val/ --out result/",
     "evit eval --weights sr.safetensors --dataset superres --data set5/   # PSNR and SSIM on Y",
+    "evit eval --model sam-b0 --dataset coco --data coco/ --prompts box --prompts 1",
     "torchrun --nproc-per-node 8 -m evit_cli eval -m seg-l2-ade20k --dataset ade20k --data ade/",
 )
 
@@ -67,6 +72,10 @@ def evaluate(
     void: Void = None,
     max_images: MaxImages = None,
     val_share: ValShare = None,
+    prompts: Prompts = None,
+    detections: Detections = None,
+    part: SetPart = None,
+    images: Images = None,
     out: Out = None,
     force: Force = False,
     offline: Offline = False,
@@ -74,14 +83,40 @@ def evaluate(
     json_output: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model: mean IoU per class, top-1 and top-5 accuracy, or PSNR and SSIM."""
+    """Measure a model: mean IoU per class, accuracy, PSNR and SSIM, or masks by prompts."""
     sink = Sink(json_output=json_output, quiet=quiet)
     size_hw = parse_size(size)
-    from evit_cli.data.open import open_examples
     from evit_cli.media.outputs import check_folder
 
     if model is None and weights is None:
         raise UsageError("no model was named", hint="pass --model NAME, or --weights FILE")
+    maps_only = {"--size": size, "--map": class_map, "--void": void, "--out": out}
+    prompted_only = {
+        "--prompts": prompts, "--detections": detections, "--part": part, "--images": images
+    }  # fmt: skip
+    if is_prompted(dataset, model, weights, offline=offline):
+        refuse(maps_only | {"--val-share": val_share}, "models without prompts")
+        asked = PromptedEval(
+            dataset,
+            data,
+            prompts=tuple(prompts or ()),
+            detections=detections,
+            part=part or Part.VAL,
+            images=images,
+            max_images=max_images,
+        )
+        prompted = open_prompted(
+            sink,
+            model,
+            weights=weights,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            offline=offline,
+        )
+        show_prompted(sink, prompted, asked)
+        return
+    refuse(prompted_only, f"promptable models, on {', '.join(PROMPTED_SETS)}")
     if out is not None:
         check_folder(out, ["confusion.png"], force=force)
     session = open_model(
@@ -95,63 +130,13 @@ def evaluate(
         size_hw=size_hw,
     )
     if session.info.task is not Task.SEGMENT:
-        given = {"--size": size, "--map": class_map, "--void": void, "--out": out}
-        for name in (name for name, value in given.items() if value is not None):
-            kind = session.info.task.value
-            raise UsageError(f"{name} is for segmentation, and {session.info.name} is for {kind}")
-        _without_maps(sink, session, dataset, data, max_images=max_images, val_share=val_share)
+        refuse(maps_only, f"segmentation, and {session.info.name} is for {session.info.task.value}")
+        show_without_maps(sink, session, dataset, data, max_images=max_images, val_share=val_share)
         return
-    if void is not None and dataset not in ("folders", "shards"):
-        raise UsageError(f"--void is for --dataset folders; {dataset} has its own void label")
-
-    from evit_cli.inference.evaluate import evaluate_segmentation
-    from evit_cli.inference.segmenter import Segmenter
-    from evit_cli.models.class_maps import choose_translation
-    from evit_cli.ui.progress import progress_for
-
-    segmenter = Segmenter(session, size_hw=size_hw)
-    translation = choose_translation(class_map, segmenter.classes, dataset)
-    count = len(translation.classes)
-    void = 255 if void is None else void
-    found = open_examples(dataset, data, "val", void=void, val_share=val_share, num_classes=count)
-    if len(found.classes) != count:
-        raise EvitError(
-            f"{dataset} has {len(found.classes)} classes, and the model's give {count}",
-            hint="translate them with --map FILE",
-        )
-    with processes() as group:
-        score = evaluate_segmentation(
-            segmenter,
-            found,
-            table=translation.table,
-            classes=translation.classes,
-            max_images=max_images,
-            group=group,
-            progress=progress_for(sink) if speaks(group) else None,
-        )
-    if speaks(group):
-        show_segmentation(sink, score, session, out)
-
-
-def _without_maps(
-    sink: Sink,
-    session: Session,
-    dataset: str,
-    data: Path,
-    *,
-    max_images: int | None,
-    val_share: float | None,
-) -> None:
-    """Super-resolution and classification."""
-    if (session.info.task is Task.SUPERRES) != (dataset == "superres"):
-        raise UsageError(f"{session.info.name} is for {session.info.task.value}, not for {dataset}")
-    if session.info.task is Task.SUPERRES:
-        show_superres(sink, session, data, max_images)
-        return
-    from evit_cli.data.open import open_examples
-
-    found = open_examples(dataset, data, "val", val_share=val_share)
-    show_classification(sink, session, found, max_images)
+    labelled = LabelledEval(
+        dataset, data, size_hw, class_map, void, max_images=max_images, val_share=val_share, out=out
+    )
+    measure_segmentation(sink, session, labelled)
 
 
 def register(app: typer.Typer) -> None:

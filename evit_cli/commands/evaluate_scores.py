@@ -7,12 +7,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evit_cli.commands.options import processes, speaks
+from evit_cli.errors import EvitError, UsageError
+from evit_cli.types import Task
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
+    from evit_cli.commands.evaluate_options import LabelledEval
     from evit_cli.data.sample import Examples
     from evit_cli.inference.evaluate import SegmentationScore
     from evit_cli.runtime.session import Session
+
+
+def show_without_maps(
+    sink: Sink,
+    session: Session,
+    dataset: str,
+    data: Path,
+    *,
+    max_images: int | None,
+    val_share: float | None,
+) -> None:
+    """Measure and show super-resolution and classification."""
+    name, task = session.info.name, session.info.task
+    if task is Task.SAM:
+        hint = "promptable models are measured on coco, lvis and regions"
+        raise UsageError(f"{name} is for {task.value}, not for {dataset}", hint=hint)
+    if (task is Task.SUPERRES) != (dataset == "superres"):
+        raise UsageError(f"{name} is for {task.value}, not for {dataset}")
+    if task is Task.SUPERRES:
+        show_superres(sink, session, data, max_images)
+        return
+    from evit_cli.data.open import open_examples
+
+    found = open_examples(dataset, data, "val", val_share=val_share)
+    show_classification(sink, session, found, max_images)
 
 
 def show_superres(sink: Sink, session: Session, data: Path, max_images: int | None) -> None:
@@ -58,6 +86,47 @@ def show_classification(
         sink.json({"model": session.info.name, **asdict(score)})
         sink.line(f"top-1 {100 * score.top1:.3f}  top-5 {100 * score.top5:.3f}")
         sink.say(f"{score.images} images in {score.seconds:.1f} s; {score.protocol}")
+
+
+def measure_segmentation(sink: Sink, session: Session, asked: LabelledEval) -> None:
+    """Measure and show mean IoU per class.
+
+    Raises:
+        EvitError: the set's classes are not the model's.
+    """
+    from evit_cli.data.open import open_examples
+    from evit_cli.inference.evaluate import evaluate_segmentation
+    from evit_cli.inference.segmenter import Segmenter
+    from evit_cli.models.class_maps import choose_translation
+    from evit_cli.ui.progress import progress_for
+
+    dataset, void, val_share = asked.dataset, asked.void, asked.val_share
+    if void is not None and dataset not in ("folders", "shards"):
+        raise UsageError(f"--void is for --dataset folders; {dataset} has its own void label")
+    segmenter = Segmenter(session, size_hw=asked.size_hw)
+    translation = choose_translation(asked.class_map, segmenter.classes, dataset)
+    count = len(translation.classes)
+    void = 255 if void is None else void
+    found = open_examples(
+        dataset, asked.data, "val", void=void, val_share=val_share, num_classes=count
+    )
+    if len(found.classes) != count:
+        raise EvitError(
+            f"{dataset} has {len(found.classes)} classes, and the model's give {count}",
+            hint="translate them with --map FILE",
+        )
+    with processes() as group:
+        score = evaluate_segmentation(
+            segmenter,
+            found,
+            table=translation.table,
+            classes=translation.classes,
+            max_images=asked.max_images,
+            group=group,
+            progress=progress_for(sink) if speaks(group) else None,
+        )
+    if speaks(group):
+        show_segmentation(sink, score, session, asked.out)
 
 
 def show_segmentation(

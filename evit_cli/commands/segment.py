@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +25,15 @@ from evit_cli.commands.options import (
     parse_size,
     split_list,
 )
+from evit_cli.commands.segment_options import (
+    Save,
+    StreamTo,
+    StreamToken,
+    kinds_to_save,
+    rows_to,
+    streaming,
+    window,
+)
 from evit_cli.errors import EXIT_INTERRUPTED
 from evit_cli.ui.sink import Sink
 
@@ -38,6 +46,7 @@ _EXAMPLES = examples(
     "evit segment photos/ --save overlay,mask,json --out result/",
     "evit segment 0 --model seg-b1-cityscapes --max-frames 300 --json",
     "evit segment rtsp://camera.local/stream --size 512x1024 --every 2 --out stream.mp4",
+    "evit segment 0 --stream http://127.0.0.1:8080",
 )
 
 
@@ -54,9 +63,7 @@ def segment(
     backend: BackendName = None,
     precision: PrecisionName = None,
     size: Size = None,
-    save: Annotated[
-        str, typer.Option("--save", metavar="KINDS", help="Any of: overlay, mask, color, json.")
-    ] = "overlay",
+    save: Save = None,
     out: Out = None,
     alpha: Annotated[
         float, typer.Option("--alpha", min=0, max=1, help="Opacity of the colours.")
@@ -70,6 +77,8 @@ def segment(
     every: Every = 1,
     max_frames: MaxFrames = None,
     show: Annotated[bool, typer.Option("--show", help="Also show a live window.")] = False,
+    stream: StreamTo = None,
+    stream_token: StreamToken = None,
     force: Force = False,
     offline: Offline = False,
     threads: Threads = None,
@@ -86,7 +95,7 @@ def segment(
     from evit_cli.ui.progress import progress_for
 
     request = SegmentRequest(
-        save=split_list(save),
+        save=kinds_to_save(save, out, streamed=stream is not None),
         out=out,
         alpha=alpha,
         legend=legend,
@@ -94,52 +103,35 @@ def segment(
         every=every,
         max_frames=max_frames,
         force=force,
+        watched=stream is not None or show,
     )
     with open_source(source) as frames:
         check_request(request, frames)  # before a model is fetched for nothing
-        session = open_model(
-            sink,
-            model or ("" if weights else DEFAULT_MODEL),
-            weights=weights,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            offline=offline,
-            size_hw=size_hw,
-        )
-        segmenter = Segmenter(session, size_hw=size_hw)
-        sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")
-        report = segment_source(
-            frames,
-            segmenter,
-            request,
-            progress=progress_for(sink),
-            on_row=_rows_to(sink) if json_output else None,
-            show=_window() if show else None,
-        )
+        with streaming(sink, stream, stream_token) as live:
+            session = open_model(
+                sink,
+                model or ("" if weights else DEFAULT_MODEL),
+                weights=weights,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                offline=offline,
+                size_hw=size_hw,
+            )
+            segmenter = Segmenter(session, size_hw=size_hw)
+            sink.say(f"{session.info.name} on {session.backend.value} {session.precision.value}")
+            report = segment_source(
+                frames,
+                segmenter,
+                request,
+                progress=progress_for(sink),
+                on_row=rows_to(sink) if json_output else None,
+                show=window("evit segment") if show else None,
+                stream=live,
+            )
     _render(sink, report)
     if report.interrupted is not None:
         raise typer.Exit(getattr(report.interrupted, "exit_code", EXIT_INTERRUPTED))
-
-
-def _rows_to(sink: Sink) -> Callable[[dict[str, Any]], None]:
-    """Print rows; when nobody reads them any more, end the run as Ctrl-C does."""
-    from evit_cli.media.pipeline import ReaderGone
-
-    def show(row: dict[str, Any]) -> None:
-        try:
-            sink.json(row)
-        except BrokenPipeError as error:
-            sink.silence()
-            raise ReaderGone from error
-
-    return show
-
-
-def _window() -> Any:
-    from evit_cli.ui.window import Window
-
-    return Window("evit segment").show
 
 
 def _render(sink: Sink, report: SegmentReport) -> None:

@@ -24,6 +24,7 @@ from evit_cli.config.recipe_parts import (
     SuperresPart,
     TrainPart,
 )
+from evit_cli.config.recipe_sam import SamPart
 from evit_cli.config.strict import Strict, load_yaml
 from evit_cli.errors import EvitError, suggest
 from evit_cli.types import Task
@@ -39,6 +40,7 @@ class Recipe(Strict):
     segment: SegmentPart | None = None
     classify: ClassifyPart | None = None
     superres: SuperresPart | None = None
+    sam: SamPart | None = None
     optimizer: OptimizerPart
     train: TrainPart
     distill: DistillPart | None = None
@@ -66,9 +68,8 @@ class Recipe(Strict):
             Task.SEGMENT: self.segment,
             Task.CLASSIFY: self.classify,
             Task.SUPERRES: self.superres,
+            Task.SAM: self.sam,
         }
-        if self.task not in sections:
-            raise ValueError(f"task {self.task.value} cannot be trained in this version of evit")
         for task, section in sections.items():
             if (section is not None) != (task is self.task):
                 verb = "needs" if task is self.task else "does not take"
@@ -85,6 +86,20 @@ class Recipe(Strict):
             raise ValueError("super-resolution learns from photographs alone: no distill, no mesa")
         if self.model.classes is not None:
             raise ValueError("super-resolution has no model.classes")
+        return self
+
+    @model_validator(mode="after")
+    def _sam_alone(self) -> Recipe:
+        if (self.data.name in ("masks", "images")) != (self.sam is not None):
+            raise ValueError(f"task {self.task.value} does not learn from data '{self.data.name}'")
+        if self.sam is None:
+            return self
+        if self.train.mesa_ratio or self.model.classes is not None:
+            raise ValueError("a sam recipe has no mesa and no model.classes")
+        if (self.distill is not None) != (self.data.name == "images"):
+            raise ValueError("sam learns from data 'masks', or from 'images' and a teacher")
+        if self.distill is None and (not self.sam.sets or self.sam.val is None):
+            raise ValueError("sam.sets and sam.val name no set of masks")
         return self
 
 

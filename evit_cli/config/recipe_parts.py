@@ -60,6 +60,8 @@ class DataPart(Strict):
         "cifar10",
         "superres",
         "shards",
+        "masks",
+        "images",
     ]
     dir: str | None = None
     void: int | None = 255

@@ -167,7 +167,7 @@ def coco(
     Raises:
         EvitError: the folder is laid out in another way, or the JSON file is wrong.
     """
-    source, images, share = _find(root, part, val_share)
+    source, images, share = find_instances(root, part, val_share)
     try:
         raw = json.loads(source.read_bytes())
         categories = sorted((int(c["id"]), str(c["name"])) for c in raw["categories"])
@@ -188,7 +188,9 @@ def coco(
     return CocoSet("coco", source, [items[i] for i in kept], names, unlabelled)
 
 
-def _find(root: Path, part: Part, val_share: float | None) -> tuple[Path, Path, float | None]:
+def find_instances(
+    root: Path, part: Part, val_share: float | None
+) -> tuple[Path, Path, float | None]:
     """The JSON file, the folder of images, and the share that is for validation."""
     usual = {
         which: sorted((root / "annotations").glob(f"instances_{which}*.json"))

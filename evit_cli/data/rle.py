@@ -11,14 +11,18 @@ code 48 + group + 32 if another group follows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 _FIRST_CHARACTER = 48
 _BITS = 5
 _MORE, _SIGN, _VALUE = 0x20, 0x10, 0x1F
+
+Counts: TypeAlias = npt.NDArray[np.int64]
+"""(runs,) lengths of the runs of a mask, read column by column; the first is of zeros."""
 
 
 def decode_counts(text: str) -> list[int]:
@@ -46,7 +50,9 @@ def decode_counts(text: str) -> list[int]:
     return counts
 
 
-def mask_of_counts(counts: Sequence[int], size_hw: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def mask_of_counts(
+    counts: Counts | Sequence[int], size_hw: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
     """The (H, W) mask with these run lengths.
 
     Raises:
@@ -71,3 +77,66 @@ def read_rle(segmentation: dict[str, Any]) -> npt.NDArray[np.bool_]:
         raise ValueError("run lengths need a size [height, width] and counts")
     numbers = decode_counts(counts) if isinstance(counts, str) else counts
     return mask_of_counts(numbers, (int(size[0]), int(size[1])))
+
+
+def counts_of_mask(
+    mask: npt.NDArray[np.bool_],
+    size_hw: tuple[int, int] | None = None,
+    *,
+    offset_xy: tuple[int, int] = (0, 0),
+) -> Counts:
+    """The run lengths of a mask; `mask_of_counts` gives it back.
+
+    Args:
+        mask: (h, w) bool.
+        size_hw: of the image that `mask` is a window of; outside of the window nothing is set.
+            By default the mask is the whole image.
+        offset_xy: where in the image the window's upper left pixel lies.
+
+    Raises:
+        ValueError: the window does not lie inside the image.
+    """
+    window_h, window_w = mask.shape
+    height, width = size_hw or mask.shape
+    left, top = offset_xy
+    if min(left, top) < 0 or left + window_w > width or top + window_h > height:
+        raise ValueError(
+            f"a window of {window_h}x{window_w} at {offset_xy} is not inside {height}x{width}"
+        )
+    # One row per column of the window, between two zeros, so that every run starts and ends in it.
+    padded = np.zeros((window_w, window_h + 2), np.uint8)
+    if mask.size:
+        padded[:, 1:-1] = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8))
+    flat = padded.ravel()
+    # The changes are a start, an end, a start, ...
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), window_h + 2)
+    changes = (column + left) * height + row + top
+    # A run that goes on at the top of the next column ends where another starts.
+    joined = np.flatnonzero(changes[1:-1:2] == changes[2::2]) * 2 + 1
+    changes = np.delete(changes, np.concatenate((joined, joined + 1)))
+    counts = np.diff(changes, prepend=0, append=height * width)
+    return np.asarray(counts if counts[-1] or len(counts) == 1 else counts[:-1], np.int64)
+
+
+def encode_counts(counts: Counts | Sequence[int]) -> str:
+    """The compressed string of run lengths; `decode_counts` gives them back."""
+    values = np.array(counts, np.int64)
+    values[3:] -= np.asarray(counts, np.int64)[1:-2]
+    groups, written = [], []
+    more = np.ones(len(values), np.bool_)
+    while more.any():
+        group = values & _VALUE
+        values = values >> _BITS
+        written.append(more)
+        # The rest is only the sign, which the group's own highest bit says already.
+        more = more & (values != np.where(group & _SIGN, -1, 0))
+        groups.append(_FIRST_CHARACTER + group + np.where(more, _MORE, 0))
+    if not groups:
+        return ""
+    characters = np.stack(groups, 1)[np.stack(written, 1)]
+    return characters.astype(np.uint8).tobytes().decode("ascii")
+
+
+def encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """{"size": [H, W], "counts": compressed string} of an (H, W) bool mask; `read_rle` reads it."""
+    return {"size": list(mask.shape), "counts": encode_counts(counts_of_mask(mask))}

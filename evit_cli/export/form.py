@@ -19,6 +19,7 @@ class Form:
         uint8: the input is uint8, otherwise float32; 0 to 255 in either.
         outputs_last: classes are the last dimension of the output.
         free_size: height and width are not fixed.
+        scaled_norms: layer norms of a SAM model whose every intermediate float16 can hold.
     """
 
     attention: Literal["means", "sums", "tokens"] = "means"
@@ -27,3 +28,4 @@ class Form:
     uint8: bool = True
     outputs_last: bool = False
     free_size: bool = False
+    scaled_norms: bool = False

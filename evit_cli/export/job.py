@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -26,10 +27,15 @@ from evit_cli.export.onnx import write_onnx
 from evit_cli.export.openvino import write_openvino
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quantize import LayerError
+from evit_cli.export.sam_plan import with_embedding
+from evit_cli.export.sam_verify import verify_sam
 from evit_cli.export.verdict import Verdict
 from evit_cli.export.verify import Verification, verify, with_labels, with_originals
+from evit_cli.models.sam.model import Sam
 from evit_cli.runtime.description import Description, describe_artifact, description_path
 from evit_cli.runtime.open import open_artifact
+from evit_cli.runtime.sam import SamSession
+from evit_cli.runtime.torch_sam import embedding_of, torch_halves
 from evit_cli.runtime.torch_session import TorchSession
 from evit_cli.types import Backend, NoProgress, Progress
 
@@ -42,7 +48,8 @@ class ExportJob:
 
     Attributes:
         plan: all decisions.
-        model: maps normalised RGB (B, 3, H, W) to logits; it is copied, not changed.
+        model: maps normalised RGB (B, 3, H, W) to logits, or a SAM model; it is copied, not
+            changed.
         calibration: images for int8 ranges; needed for int8 only.
         images: to compare on; None does not compare.
         labels: to measure mean IoU on too, or originals to measure PSNR on.
@@ -70,9 +77,9 @@ class ExportReport:
     """What was made.
 
     Attributes:
-        written: absolute paths, the artifact first.
+        written: absolute paths, the artifact first; of a SAM model the encoder.
         description: inside it.
-        size_bytes: of the artifact with its weights.
+        size_bytes: of the artifact, or both, with weights.
         seconds: of all of it, and of the comparison within it.
         verify_s: of the comparison.
         verification: None where nothing was compared.
@@ -86,6 +93,17 @@ class ExportReport:
     verify_s: float
     verification: Verification | None
     layers: tuple[LayerError, ...] = ()
+    decoder: Description | None = None
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An artifact in the making: its plan, what it was built from, its file and description."""
+
+    plan: ExportPlan
+    built: Built
+    file: Path
+    description: Description
 
 
 def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportReport:
@@ -97,26 +115,25 @@ def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportRep
         MissingDependency: a library that the target needs is not installed.
     """
     plan, started = job.plan, time.perf_counter()
-    check_free(plan.path, force=job.force)
+    if isinstance(job.model, Sam):
+        plan = with_embedding(plan, embedding_of(job.model)[0])
+    for part in plan.parts:
+        check_free(part.path, force=job.force)
     with _workshop(plan.path) as folder:
         job.notice(f"exporting {plan.info.name} to {plan.backend.value} {plan.precision.value}")
-        built = build_graph(
-            plan, job.model, job.calibration, islands=job.islands, explain=job.explain
-        )
-        artifact = folder / plan.path.name
-        _write(job, built, artifact, progress or NoProgress())
-        description = describe(plan, built)
-        describe_artifact(artifact, description)
+        made = [_make(job, part, folder, progress or NoProgress()) for part in plan.parts]
         compared = time.perf_counter()
         verification = None
         if job.images is not None:
             job.notice(f"comparing it with its source on {job.images.count} images")
-            verification = _compare(job, artifact, progress or NoProgress())
-            description = replace(description, verification=verification.document())
-            describe_artifact(artifact, description)
+            verification = _compare(job, [one.file for one in made], progress or NoProgress())
+            made = [_with_verification(one, verification) for one in made]
         verify_s = time.perf_counter() - compared
         failed = verification is not None and verification.verdict is Verdict.FAIL
-        written = _hand_over(artifact, plan.path, FAILED if failed else "")
+        written: tuple[Path, ...] = ()
+        for one in reversed(made):
+            done = _hand_over(one.file, one.plan.path, FAILED if failed else "")
+            written = (*done, *written)
     if failed:
         assert verification is not None
         raise EvitError(
@@ -126,13 +143,30 @@ def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportRep
         )
     return ExportReport(
         written,
-        description,
+        made[0].description,
         sum(path.stat().st_size for path in written if path.suffix != ".json"),
         time.perf_counter() - started,
         verify_s,
         verification,
-        built.layers,
+        made[0].built.layers,
+        decoder=made[1].description if len(made) > 1 else None,
     )
+
+
+def _make(job: ExportJob, plan: ExportPlan, folder: Path, progress: Progress) -> _Made:
+    """Build, write and describe one artifact in the workshop."""
+    built = build_graph(plan, job.model, job.calibration, islands=job.islands, explain=job.explain)
+    artifact = folder / plan.path.name
+    _write(job, plan, built, artifact, progress)
+    description = describe(plan, built)
+    describe_artifact(artifact, description)
+    return _Made(plan, built, artifact, description)
+
+
+def _with_verification(made: _Made, verification: Verification) -> _Made:
+    description = replace(made.description, verification=verification.document())
+    describe_artifact(made.file, description)
+    return replace(made, description=description)
 
 
 def describe(plan: ExportPlan, built: Built) -> Description:
@@ -148,6 +182,7 @@ def describe(plan: ExportPlan, built: Built) -> Description:
         islands=built.islands,
         calibration=built.calibration,
         profile=plan.profile.name if plan.profile else "",
+        sam=plan.sam,
     )
 
 
@@ -164,8 +199,9 @@ def _workshop(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(job: ExportJob, built: Built, artifact: Path, progress: Progress) -> None:
-    plan = job.plan
+def _write(
+    job: ExportJob, plan: ExportPlan, built: Built, artifact: Path, progress: Progress
+) -> None:
     if plan.backend is Backend.TFLITE:
         write_litert(built.model, artifact, plan=plan)
         return
@@ -183,9 +219,11 @@ def _write(job: ExportJob, built: Built, artifact: Path, progress: Progress) -> 
         onnx.unlink()
 
 
-def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification:
+def _compare(job: ExportJob, artifacts: list[Path], progress: Progress) -> Verification:
     assert job.images is not None
-    session = open_artifact(artifact, threads=job.threads)
+    if isinstance(job.model, Sam):
+        return _compare_halves(job, job.model, artifacts, progress)
+    session = open_artifact(artifacts[0], threads=job.threads)
     source = TorchSession(job.model, job.plan.info, threads=job.threads, device="cpu")
     try:
         plan = job.plan
@@ -205,6 +243,21 @@ def _compare(job: ExportJob, artifact: Path, progress: Progress) -> Verification
             found = psnr_on(session, source, job.labels, progress)
             return with_originals(result, plan.precision, *found)
         return with_labels(result, *mean_ious(session, source, job.labels, progress))
+    finally:
+        session.close()
+
+
+def _compare_halves(
+    job: ExportJob, model: Sam, artifacts: list[Path], progress: Progress
+) -> Verification:
+    assert job.images is not None
+    halves: list[Any] = [open_artifact(file, threads=job.threads) for file in artifacts]
+    session = SamSession(*halves)
+    source = SamSession(*torch_halves(model, replace(job.plan.info, source=""), device="cpu"))
+    try:
+        return verify_sam(
+            session, source, job.images, images_sha256=job.images.sha256, progress=progress
+        )
     finally:
         session.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from evit_cli.errors import EvitError, require
-from evit_cli.export.onnx import first_line, sample_image
+from evit_cli.export.onnx import first_line, signature_of
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quantize import litert_config
 from evit_cli.export.quiet import quiet_libraries
@@ -19,7 +19,7 @@ def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
     """Write `path`.
 
     Args:
-        model: an `ImageModel` in float32, with quantisers where int8 is wanted.
+        model: an `ImageModel` or a `DecoderGraph` in float32, with quantisers where int8 is wanted.
         path: to write.
         plan: shapes and precision.
 
@@ -30,10 +30,11 @@ def write_litert(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
     with quiet_libraries():
         litert = require("litert_torch", extra="export", why="writing a .tflite file")
         options = {"quant_config": litert_config()} if plan.precision is Precision.INT8 else {}
+        samples = signature_of(plan).samples
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                litert.convert(model.eval(), (sample_image(plan),), **options).export(str(path))
+                litert.convert(model.eval(), samples, **options).export(str(path))
             except (OSError, MemoryError):  # of the machine, not of the model
                 raise
             except Exception as error:  # its passes raise whatever they stumble over

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from evit_cli.export.attention import TokenAttention, attention_by_sums
 from evit_cli.export.form import Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
+from evit_cli.export.sam_norms import replace_norms
 from evit_cli.export.strips import StripMBConv
 from evit_cli.export.superres import STRIDES, LoweredSuperResolver
 from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import MBConv
 from evit_cli.models.fuse import fuse
+from evit_cli.models.sam.encoder import SamEncoder, SamNeck
+from evit_cli.models.sam.prompts import EMBEDDING_SIDE
 from evit_cli.models.segment import SegmentHead
 from evit_cli.models.superres import SuperresHead, SuperResolver
 from evit_cli.types import ImageSize, Preprocess
@@ -64,7 +67,7 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     """A fused copy of `model` in the given form; outputs agree to 1e-4 of their deviation.
 
     Args:
-        model: a classifier, segmenter or super-resolver.
+        model: a classifier, segmenter, super-resolver or SAM encoder.
         size_hw: the input size; the smallest where it is free. Multiples of the model's stride.
         form: what to take.
 
@@ -83,17 +86,29 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
                 module.attend = attention_by_sums
     if form.strips:
         replace_modules(fused, MBConv, StripMBConv)
+    return _lower_head(fused, size_hw, form).eval().requires_grad_(False)
+
+
+def _lower_head(fused: M, size_hw: ImageSize, form: Form) -> M:
+    """What the dense heads have, in place where that is possible."""
     for module in fused.modules():
-        if isinstance(module, SegmentHead | SuperresHead):
+        if isinstance(module, SegmentHead | SuperresHead | SamNeck):
             _replace_resizes(module, size_hw, form)
+    if isinstance(fused, SamEncoder) and form.scaled_norms:
+        replace_norms(fused)
     if isinstance(fused, SuperResolver):
-        fused = cast(M, LoweredSuperResolver(fused, form))
-    return fused.eval().requires_grad_(False)
+        return cast(M, LoweredSuperResolver(fused, form))
+    return fused
 
 
-def _replace_resizes(head: SegmentHead | SuperresHead, size_hw: ImageSize, form: Form) -> None:
+def _replace_resizes(
+    head: SegmentHead | SuperresHead | SamNeck, size_hw: ImageSize, form: Form
+) -> None:
     """Put other forms of what upsamples to the last stride, which stays as it is."""
     strides = STRIDES if isinstance(head, SuperresHead) else (32, 16, 8)
+    if isinstance(head, SamNeck):
+        finest = size_hw.height // EMBEDDING_SIDE
+        strides = (4 * finest, 2 * finest, finest)
     for i, stride in enumerate(strides[:-1]):
         factor = stride // strides[-1]
         if form.free_size:

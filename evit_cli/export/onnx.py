@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from evit_cli.errors import EvitError, require
 from evit_cli.export.onnx_opset import write_in_opset
 from evit_cli.export.plan import ExportPlan
 from evit_cli.export.quiet import quiet_libraries
+from evit_cli.export.sam_decoder import free_sides, sample_prompts
 from evit_cli.runtime.fixed_input import output_name
+from evit_cli.runtime.sam_part import DECODER
 from evit_cli.types import Backend
 
 _EXPORTER_OPSET = 18
@@ -27,18 +30,60 @@ NOT_IN_TENSORRT_8 = frozenset(
 """Operators that TensorRT 8.2's parser table lacks and that some exporter might write."""
 
 
-def sample_image(plan: ExportPlan) -> torch.Tensor:
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives.
+
+    Attributes:
+        samples: inputs for tracing, in order.
+        inputs: their names.
+        outputs: names of the outputs.
+        free: by input, the sides that are not fixed: axis -> `torch.export.Dim`; None for none.
+    """
+
+    samples: tuple[torch.Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    free: tuple[dict[int, Any], ...] | None = None
+
+
+def signature_of(plan: ExportPlan) -> Signature:
+    """The signature of an image model, or of a half of a SAM model."""
+    sam = plan.sam
+    if sam is not None and sam.part == DECODER:
+        named = free_sides(sam)
+        free = tuple(named.values()) if any(named.values()) else None
+        outputs = tuple(spec.name for spec in sam.outputs)
+        return Signature(sample_prompts(sam), tuple(named), outputs, free)
+    output = output_name(plan.info.task) if sam is None else sam.outputs[0].name
+    return Signature((_sample_image(plan),), ("image",), (output,), _free_image(plan))
+
+
+def _sample_image(plan: ExportPlan) -> torch.Tensor:
     """An input of the plan's shape and dtype, for tracing."""
     size = plan.size_hw
     shape = (*size, 3) if plan.form.channels_last else (3, *size)
     return torch.zeros(plan.batch, *shape, dtype=torch.uint8 if plan.form.uint8 else torch.float32)
 
 
+def _free_image(plan: ExportPlan) -> tuple[dict[int, Any], ...] | None:
+    if plan.largest_hw is None:
+        return None
+    stride = plan.info.preprocess.stride
+    rows, columns = (
+        stride * torch.export.Dim(name, min=low // stride, max=high // stride)
+        for name, low, high in zip(("rows", "columns"), plan.size_hw, plan.largest_hw, strict=True)
+    )
+    first = 1 if plan.form.channels_last else 2
+    return ({first: rows, first + 1: columns},)
+
+
 def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
-    """Write `path`, one file, with input `image` and output `logits` or `upscaled`.
+    """Write `path`, one file, whose inputs and outputs have the names of `signature_of`.
 
     Args:
-        model: an `ImageModel`, already float16 or with quantisers where that is wanted.
+        model: an `ImageModel` or a `DecoderGraph`, already float16 or with quantisers where that is
+            wanted.
         path: to write.
         plan: opset and shapes.
 
@@ -72,28 +117,18 @@ def write_onnx(model: nn.Module, path: Path, *, plan: ExportPlan) -> None:
 
 
 def _export(model: nn.Module, plan: ExportPlan) -> Any:
-    shapes = None
-    if plan.largest_hw is not None:
-        stride = plan.info.preprocess.stride
-        rows, columns = (
-            stride * torch.export.Dim(name, min=low // stride, max=high // stride)
-            for name, low, high in zip(
-                ("rows", "columns"), plan.size_hw, plan.largest_hw, strict=True
-            )
-        )
-        first = 1 if plan.form.channels_last else 2
-        shapes = ({first: rows, first + 1: columns},)
+    signature = signature_of(plan)
     with quiet_libraries(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
                 model.eval(),
-                (sample_image(plan),),
+                signature.samples,
                 dynamo=True,
                 opset_version=_EXPORTER_OPSET,
-                input_names=["image"],
-                output_names=[output_name(plan.info.task)],
-                dynamic_shapes=shapes,
+                input_names=list(signature.inputs),
+                output_names=list(signature.outputs),
+                dynamic_shapes=signature.free,
                 verbose=False,
             )
         except (OSError, MemoryError):  # of the machine, not of the model

@@ -15,6 +15,8 @@ from evit_cli.config.device import detect_profile, load_profile
 from evit_cli.config.profile import Profile
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.export.form import Form
+from evit_cli.export.sam_plan import USUAL, Bucket, check_sam_request, split, stem_of
+from evit_cli.runtime.sam_part import SamPart
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Task
 
 SUFFIXES = {
@@ -44,6 +46,7 @@ class ExportRequest:
         opset: of the ONNX file.
         layout: of the input, "NHWC" or "NCHW".
         out: the artifact's path, or a folder.
+        bucket: of a SAM model: how many prompts and points its decoder takes.
     """
 
     target: Backend | None = None
@@ -55,6 +58,7 @@ class ExportRequest:
     opset: int | None = None
     layout: str | None = None
     out: Path | None = None
+    bucket: Bucket = USUAL
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class ExportPlan:
         engine: a TensorRT engine is built here; otherwise TensorRT gets an .onnx file, from which
             the board builds its own.
         choices: the same with reasons.
+        sam: which half of a SAM model it makes, None of any other.
+        decoder: of an encoder: the plan of the other half.
     """
 
     info: ModelInfo
@@ -98,6 +104,13 @@ class ExportPlan:
     path: Path
     engine: bool
     choices: tuple[Choice, ...]
+    sam: SamPart | None = None
+    decoder: ExportPlan | None = None
+
+    @property
+    def parts(self) -> tuple[ExportPlan, ...]:
+        """One plan per artifact, this one first."""
+        return (self,) if self.decoder is None else (self, self.decoder)
 
     @property
     def layout(self) -> str:
@@ -130,6 +143,9 @@ def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
             "what the artifact is for was not said",
             hint="pass --device NAME (`evit devices ls`) or --target onnx|tflite|openvino|tensorrt",
         )
+    sam = info.task is Task.SAM
+    if sam:
+        check_sam_request(request, info)
     choices: list[Choice] = []
     backend = _backend(request, profile, choices.append)
     precision = _precision(request, profile, choices.append)
@@ -137,11 +153,13 @@ def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
     if info.task is Task.CLASSIFY:  # its images are cropped to this size
         info = replace(info, preprocess=replace(info.preprocess, size_hw=size_hw))
     opset = _opset(request, profile, backend, choices.append)
-    form = _form(request, profile, (backend, precision, largest_hw is not None), choices.append)
+    kind = (backend, precision, largest_hw is not None, sam)
+    form = _form(request, profile, kind, choices.append)
     engine = backend is Backend.TENSORRT and _builds_here(profile, choices.append)
     suffix = SUFFIXES[backend] if engine or backend is not Backend.TENSORRT else ".onnx"
-    path = _path(request, f"{info.name.replace('/', '-')}-{size_hw}-{precision.value}", suffix)
-    return ExportPlan(
+    stem = f"{info.name.replace('/', '-')}-{size_hw}-{precision.value}"
+    path = _path(request, stem_of(info, size_hw, precision) if sam else stem, suffix)
+    plan = ExportPlan(
         info,
         backend,
         precision,
@@ -155,6 +173,7 @@ def make_plan(request: ExportRequest, info: ModelInfo) -> ExportPlan:
         engine,
         tuple(choices),
     )
+    return split(plan, request) if sam else plan
 
 
 _Note = Callable[[Choice], None]
@@ -242,10 +261,10 @@ def _opset(request: ExportRequest, profile: Profile | None, backend: Backend, no
 def _form(
     request: ExportRequest,
     profile: Profile | None,
-    kind: tuple[Backend, Precision, bool],
+    kind: tuple[Backend, Precision, bool, bool],
     note: _Note,
 ) -> Form:
-    backend, precision, free = kind
+    backend, precision, free, sam = kind
     layout, why = "NHWC", "images lie so in memory"
     if backend is Backend.TENSORRT:
         layout, why = "NCHW", "TensorRT's own"
@@ -257,8 +276,10 @@ def _form(
         raise UsageError(f"there is no layout '{layout}'", hint="NHWC or NCHW")
     weak = profile is not None and profile.weakly_typed
     # A graph for free sizes reads the input's shape, which TensorRT does not of a uint8 tensor.
-    floats = weak or (backend is Backend.TENSORRT and free)
+    floats = sam or weak or (backend is Backend.TENSORRT and free)
     dtype_why = "normalised in the graph" + ("; TensorRT takes no uint8 here" if floats else "")
+    if sam:
+        dtype_why = "normalised in the graph; the padding's colour is no whole number"
     attention, attention_why = _attention(backend, precision, request.batch)
     note(Choice("input", f"{'float32' if floats else 'uint8'} {layout}", f"{why}; {dtype_why}"))
     note(Choice("attention", f"by {attention}", attention_why))

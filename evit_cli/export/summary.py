@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def plan_rows(plan: ExportPlan) -> list[dict[str, str]]:
-    """Every choice with its reason, and the file last."""
+    """Every choice with its reason, and the files last."""
     rows = [{"what": c.what, "value": c.value, "why": c.why} for c in plan.choices]
-    return [*rows, {"what": "file", "value": str(plan.path.absolute()), "why": ""}]
+    files = [{"what": "file", "value": str(p.path.absolute()), "why": ""} for p in plan.parts]
+    return [*rows, *files]
 
 
 def report_document(

@@ -22,9 +22,10 @@ from evit_cli.config.profile import Profile
 from evit_cli.errors import EvitError
 from evit_cli.export.engine_cache import EngineCache, EngineKey, sha256_of
 from evit_cli.export.tensorrt_build import Build, build_serialized
-from evit_cli.export.trtexec import input_shapes
+from evit_cli.export.trtexec import input_shapes, shape_ranges
 from evit_cli.runtime import cuda_memory
 from evit_cli.runtime.description import Description, describe_artifact, description_path
+from evit_cli.runtime.fixed_input import decoder_of
 from evit_cli.runtime.tensorrt_api import Complaints, import_tensorrt, major_version, make_logger
 from evit_cli.types import NoProgress, Precision, Progress
 
@@ -139,7 +140,7 @@ def engine_key(trt: ModuleType, onnx: Path, request: EngineRequest) -> EngineKey
     finally:
         memory.close()
     description = request.description
-    flags = [f"input={shape}" for shape in _range(description)]
+    flags = _range(description)
     limit = _workspace_bytes(request.profile)
     flags += [] if limit is None else [f"workspace={limit}"]
     rules = request.profile.tensorrt if request.profile is not None else None
@@ -158,12 +159,23 @@ def engine_key(trt: ModuleType, onnx: Path, request: EngineRequest) -> EngineKey
 def _label(description: Description) -> str:
     """What people call it: the cache explains a build by the engines of the same model and size."""
     most = "" if description.largest_hw is None else f" to {description.largest_hw}"
-    return f"{description.info.name} at {description.size_hw}{most}"
+    part = "" if description.sam is None else f" ({description.sam.part})"
+    return f"{description.info.name}{part} at {description.size_hw}{most}"
 
 
 def _range(description: Description) -> list[str]:
-    shapes = input_shapes(description) if description.largest_hw else input_shapes(description)[:1]
-    return ["x".join(map(str, shape)) for shape in shapes]
+    """The shapes of the inputs, as flags of the cache's key."""
+    free = shape_ranges(description)
+    if not free and description.sam is None:
+        free = {"image": input_shapes(description)}
+        return [f"input={_sides(free['image'].smallest)}"]
+    if list(free) == ["image"]:
+        return [f"input={_sides(shape)}" for shape in free["image"]]
+    return [f"{name}={_sides(shape)}" for name, shapes in free.items() for shape in shapes]
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _workspace_bytes(profile: Profile | None) -> int | None:
@@ -291,27 +303,49 @@ def _set_shapes(
     IOptimizationProfile.set_shape(name, min, opt, max), IBuilderConfig.add_optimization_profile,
     which returns the profile's index, negative where it is not valid.
     """
-    if network.num_inputs != 1:
-        raise EvitError(f"{onnx} has {network.num_inputs} inputs, and evit builds engines with one")
-    tensor = network.get_input(0)
-    shape, shapes = tuple(tensor.shape), input_shapes(description)
-    agrees = len(shape) == len(shapes.smallest) and all(
-        side in (-1, low) for side, low in zip(shape, shapes.smallest, strict=True)
-    )
-    free = -1 in shape
-    if not agrees or (description.largest_hw is not None and not free):
-        raise EvitError(
-            f"{onnx} takes {shape}, and its description says {description.input_shape}",
-            hint="export it again",
+    sources = [network.get_input(index) for index in range(network.num_inputs)]
+    expected = _expected(description, sources, onnx)
+    free = shape_ranges(description)
+    for tensor in sources:
+        shape, wanted = tuple(tensor.shape), expected[tensor.name]
+        agrees = len(shape) == len(wanted) and all(
+            side in (-1, low) for side, low in zip(shape, wanted, strict=True)
         )
-    if not free:
+        if not agrees or (description.largest_hw is not None and -1 not in shape):
+            raise EvitError(
+                f"{onnx} takes {shape}, and its description says {description.input_shape}",
+                hint="export it again",
+            )
+    if all(-1 not in tuple(tensor.shape) for tensor in sources):
         return
     profile = builder.create_optimization_profile()
-    profile.set_shape(tensor.name, shapes.smallest, shapes.best, shapes.largest)
+    for tensor in sources:
+        one = (expected[tensor.name],) * 3
+        profile.set_shape(tensor.name, *free.get(_own_name(description, tensor), one))
     if config.add_optimization_profile(profile) < 0:
-        raise EvitError(
-            f"TensorRT takes no range of sizes from {shapes.smallest} to {shapes.largest}"
-        )
+        least, _, most = next(iter(free.values()))
+        raise EvitError(f"TensorRT takes no range of sizes from {least} to {most}")
+
+
+def _own_name(description: Description, tensor: Any) -> str:
+    """An image model's one input may be called as the file likes."""
+    return str(tensor.name) if decoder_of(description) is not None else "image"
+
+
+def _expected(
+    description: Description, sources: list[Any], onnx: Path
+) -> dict[str, tuple[int, ...]]:
+    """The smallest shape of each input of a network."""
+    decoder = decoder_of(description)
+    if decoder is None:
+        if len(sources) != 1:
+            raise EvitError(f"{onnx} has {len(sources)} inputs, and evit builds engines with one")
+        return {sources[0].name: input_shapes(description).smallest}
+    shapes = decoder.shapes_at(decoder.prompts[0], decoder.points[0])
+    if {tensor.name for tensor in sources} != set(shapes):
+        found = ", ".join(tensor.name for tensor in sources)
+        raise EvitError(f"{onnx} takes {found}, and a decoder {', '.join(shapes)}")
+    return shapes
 
 
 def _write(engine: Path, serialized: bytes, description: Description) -> None:

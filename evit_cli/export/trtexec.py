@@ -22,10 +22,14 @@ from evit_cli.config.profile import Profile
 from evit_cli.config.versions import version_key
 from evit_cli.errors import EvitError
 from evit_cli.runtime.description import Description
+from evit_cli.runtime.fixed_input import decoder_of
 from evit_cli.types import ImageSize, Precision
 
 INPUT = "image"
 """Name of the input of every ONNX file that evit writes for an image model."""
+
+_CLICK = 2
+"""Points of the commonest prompt: the click, and the padding in place of a box."""
 
 _PRECISION_FLAGS = ("--fp16", "--int8", "--bf16", "--fp8", "--best")
 _WEAK = {Precision.FP32: (), Precision.FP16: ("--fp16",), Precision.INT8: ("--int8", "--fp16")}
@@ -56,6 +60,24 @@ def input_shapes(description: Description) -> ShapeRange:
         return (description.batch, *rest)
 
     return ShapeRange(shape(small), shape(best), shape(large))
+
+
+def shape_ranges(description: Description) -> dict[str, ShapeRange]:
+    """By input, the shapes of a model that takes more than one; empty where all are fixed.
+
+    An engine of a SAM decoder is tuned for one prompt of one click, which has two points.
+    """
+    decoder = decoder_of(description)
+    if decoder is None:
+        free = description.largest_hw is not None
+        return {INPUT: input_shapes(description)} if free else {}
+    if all(low == high for low, high in (decoder.prompts, decoder.points)):
+        return {}
+    (few, most), (short, long) = decoder.prompts, decoder.points
+    low = decoder.shapes_at(few, short)
+    best = decoder.shapes_at(few, min(max(short, _CLICK), long))
+    high = decoder.shapes_at(most, long)
+    return {name: ShapeRange(low[name], best[name], high[name]) for name in low}
 
 
 def trtexec_command(
@@ -92,9 +114,10 @@ def trtexec_command(
         by_name = version >= (8, 4)
         command.append(f"--memPoolSize=workspace:{pool}" if by_name else f"--workspace={pool}")
     command.append("--skipInference" if version >= (8, 6) else "--buildOnly")
-    if description.largest_hw is not None:
-        for name, shape in zip(("min", "opt", "max"), input_shapes(description), strict=True):
-            command.append(f"--{name}Shapes={INPUT}:{'x'.join(map(str, shape))}")
+    free = shape_ranges(description)
+    for i, name in enumerate(("min", "opt", "max")):
+        shapes = (f"{tensor}:{'x'.join(map(str, r[i]))}" for tensor, r in free.items())
+        command += [f"--{name}Shapes={','.join(shapes)}"] if free else []
     return command
 
 

@@ -102,7 +102,7 @@ def _rounded(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
 
 
-class _Tally:
+class Tally:
     """Numeric differences over several outputs."""
 
     def __init__(self) -> None:
@@ -111,6 +111,11 @@ class _Tally:
         self.finite = True
 
     def add(self, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+        """Count one output beside the one that was expected.
+
+        Raises:
+            EvitError: their shapes differ.
+        """
         if found.shape != expected.shape:
             raise EvitError(
                 f"the artifact's output is {found.shape}, the source's {expected.shape}"
@@ -128,6 +133,7 @@ class _Tally:
 
     @property
     def sqnr_db(self) -> float:
+        """Over all outputs, at most 200."""
         if self.noise == 0:
             return 200.0
         return min(200.0, 10 * math.log10(max(self.signal, _LEAST_SPREAD) / self.noise))
@@ -156,7 +162,7 @@ def verify(
         EvitError: the artifact cannot run, or there is no image.
     """
     progress = progress or NoProgress()
-    tally, kept, count = _Tally(), _kept(source.info.task), 0
+    tally, kept, count = Tally(), _kept(source.info.task), 0
     # It places images as `evit segment` would.
     segmenter = Segmenter(artifact) if source.info.task is Task.SEGMENT else None
     output = output_name(source.info.task)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from evit_cli.media.outputs import (
 )
 from evit_cli.media.pipeline import Pipeline
 from evit_cli.types import ClassSet, NoProgress, Progress
+
+if TYPE_CHECKING:
+    from evit_cli.media.stream import FrameStream
 
 SAVE_KINDS = ("overlay", "mask", "color", "json")
 _SMALLEST_REPORTED_SHARE = 1e-6
@@ -44,6 +47,7 @@ class SegmentRequest:
         every: process one of this many frames.
         max_frames: stop after this many.
         force: overwrite existing files.
+        watched: somebody sees the frames, so that nothing need be saved.
     """
 
     save: Sequence[str] = ("overlay",)
@@ -54,6 +58,7 @@ class SegmentRequest:
     every: int = 1
     max_frames: int | None = None
     force: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class SegmentWriter:
 
     def __init__(self, request: SegmentRequest, source: Source) -> None:
         unknown = [kind for kind in request.save if kind not in SAVE_KINDS]
-        if not request.save:
+        if not request.save and not request.watched:
             raise UsageError("nothing is to be saved", hint=f"--save any of {SAVE_KINDS}")
         if unknown:
             raise UsageError(
@@ -249,6 +254,17 @@ def check_request(request: SegmentRequest, source: Source) -> None:
     SegmentWriter(request, source)
 
 
+def _facts(source: Source, segmenter: Segmenter) -> dict[str, str]:
+    """What a watcher of a run wants to know about it."""
+    session = segmenter.session
+    return {
+        "model": session.info.name,
+        "backend": session.backend.value,
+        "precision": session.precision.value,
+        "source": source.name,
+    }
+
+
 def segment_source(
     source: Source,
     segmenter: Segmenter,
@@ -257,6 +273,7 @@ def segment_source(
     progress: Progress | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
     show: Callable[[ImageU8], None] | None = None,
+    stream: FrameStream | None = None,
 ) -> SegmentReport:
     """Segment every frame of a source and write what is asked for.
 
@@ -267,6 +284,7 @@ def segment_source(
         progress: gets one step per frame.
         on_row: gets each frame's row as plain values.
         show: gets each frame's overlay, (H, W, 3) RGB, for a live picture.
+        stream: is offered each frame's overlay, which it draws only if somebody watches.
 
     Returns:
         What was done; also when it was interrupted.
@@ -280,6 +298,8 @@ def segment_source(
     totals = np.zeros(len(segmenter.classes))
     model_ms: deque[float] = deque(maxlen=_TIMES_KEPT)
     started = time.perf_counter()
+    if stream is not None:
+        stream.describe(**_facts(source, segmenter))
 
     def after(frame: Frame, result: Segmentation) -> None:
         nonlocal totals
@@ -289,6 +309,12 @@ def segment_source(
             on_row(frame_row(frame, result, segmenter.classes))
         if show is not None:
             show(writer.overlay(frame, result))
+        if stream is not None:
+            stream.offer(
+                lambda: writer.overlay(frame, result),
+                model_ms=result.model_ms,
+                source_dropped=source.dropped,
+            )
         progress.advance(1, model_ms=result.model_ms, dropped=source.dropped)
 
     pipeline = Pipeline(

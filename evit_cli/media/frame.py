@@ -55,12 +55,30 @@ class Problems:
     def __init__(self) -> None:
         self.count = 0
         self.first: list[str] = []
+        self.why_ended = ""
+        """The sentence of what ended the source early; empty if nothing did."""
 
     def add(self, sentence: str) -> None:
         """Note one more; memory stays constant however many there are."""
         self.count += 1
         if len(self.first) < self.KEPT:
             self.first.append(sentence)
+
+    def end(self, sentence: str) -> None:
+        """Note what ended the source before its time."""
+        self.why_ended = sentence
+        self.add(sentence)
+
+
+class Notes(list[str]):
+    """Sentences about a run, each once; a list that stays short however long the run is."""
+
+    KEPT = 20
+
+    def add(self, sentence: str) -> None:
+        """Note one."""
+        if sentence not in self and len(self) < self.KEPT:
+            self.append(sentence)
 
 
 class Source(Protocol):
@@ -106,3 +124,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Stop reading and free the device or file; safe to call from another thread."""
+
+
+def reconnects(source: Source) -> int:
+    """How often a live source was lost and came back; 0 for those that cannot."""
+    return int(getattr(source, "reconnects", 0))
+
+
+def source_notes(source: Source) -> list[str]:
+    """What the user should know about how the source was opened and kept alive."""
+    return list(getattr(source, "notes", ()))
+
+
+def live_counts(source: Source) -> dict[str, int]:
+    """What a row about a live source says beside the frame: {} for stills and files."""
+    if source.kind is not SourceKind.LIVE:
+        return {}
+    return {"dropped": source.dropped, "reconnects": reconnects(source)}

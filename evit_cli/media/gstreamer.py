@@ -7,11 +7,15 @@ describes size, rate, times and colours, so nothing has to be guessed.
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
@@ -61,21 +65,53 @@ def launch_arguments(text: str) -> list[str]:
     return words + _TAIL.split()
 
 
+@dataclass(frozen=True)
+class PipelineFacts:
+    """What is known of a pipeline that evit built itself.
+
+    Attributes:
+        name: short name for messages and output files.
+        shown: what messages call it.
+        kind: VIDEO or LIVE.
+        patience_s: how long it may take to its first frame; infinity waits.
+        path: the file that it reads.
+        frame_count: how many frames to expect.
+        start_s: the file's own time of the first frame.
+        pixel_aspect: width of a pixel by its height; None means square.
+    """
+
+    name: str
+    shown: str
+    kind: SourceKind
+    patience_s: float = math.inf
+    path: Path | None = None
+    frame_count: int | None = None
+    start_s: Fraction = Fraction(0)
+    pixel_aspect: Fraction | None = None
+
+
+def _facts(words: Sequence[str]) -> PipelineFacts:
+    """What is known of a user's pipeline."""
+    live = any(word in LIVE_ELEMENTS for word in words)
+    kind = SourceKind.LIVE if live else SourceKind.VIDEO
+    return PipelineFacts("gstreamer", "the GStreamer pipeline", kind)
+
+
 class GStreamerSource:
     """A GStreamer pipeline in the notation of gst-launch-1.0.
 
     Args:
-        text: the pipeline, with or without a sink.
+        pipeline: what a user wrote, with or without a sink; or the words of one built by evit.
+        facts: what is known of a built one.
 
     Raises:
         MissingDependency: gst-launch-1.0 is not installed.
         EvitError: the pipeline is wrong or gives no video.
     """
 
-    path: Path | None = None
-    frame_count: int | None = None
-
-    def __init__(self, text: str) -> None:
+    def __init__(
+        self, pipeline: str | Sequence[str], *, facts: PipelineFacts | None = None
+    ) -> None:
         program = shutil.which("gst-launch-1.0")
         if program is None:
             raise MissingDependency(
@@ -83,8 +119,13 @@ class GStreamerSource:
                 hint="sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base "
                 "gstreamer1.0-plugins-good",
             )
-        arguments = launch_arguments(text)
-        self.name = "gstreamer"
+        own = isinstance(pipeline, str)
+        arguments = launch_arguments(pipeline) if own else [*pipeline, *_TAIL.split()]
+        facts = facts or _facts(arguments)
+        self.name, self.kind, self._shown = facts.name, facts.kind, facts.shown
+        self.path, self.frame_count = facts.path, facts.frame_count
+        self.start_s, self.pixel_aspect = facts.start_s, facts.pixel_aspect
+        self._late = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [program, "-q", *arguments],
@@ -93,21 +134,36 @@ class GStreamerSource:
             stderr=self._errors,
             start_new_session=True,  # Ctrl-C is for evit alone, which then ends the pipeline
         )
-        live = any(word in LIVE_ELEMENTS for word in arguments)
-        self.kind = SourceKind.LIVE if live else SourceKind.VIDEO
         try:
-            self._video = VideoSource(
-                self._process.stdout,
-                name=self.name,
-                kind=self.kind,
-                container_format="matroska",
-            )
+            with self._patience(facts.patience_s):
+                self._video = VideoSource(
+                    self._process.stdout,
+                    name=self.name,
+                    kind=self.kind,
+                    container_format="matroska",
+                )
         except EvitError as error:
             self.close()
-            raise EvitError(f"the GStreamer pipeline gives no video: {self._reason()}") from error
+            raise EvitError(f"{self._shown} gives no video: {self._reason()}") from error
         self.rate = self._video.rate
         self.skipped = self._video.skipped
         self.dropped = 0
+
+    @contextlib.contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        """End the process if its first frame takes longer: reading from it has no limit."""
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._give_up)
+        timer.daemon = True
+        if math.isfinite(seconds):
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._process.kill()
 
     def _ended(self) -> int | None:
         """The exit status; None if the pipeline does not end although nobody reads any more."""
@@ -117,6 +173,8 @@ class GStreamerSource:
 
     def _reason(self) -> str:
         """What gst-launch complained about, in one line."""
+        if self._late:
+            return "it gave no frame in time"
         self._ended()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
@@ -131,9 +189,7 @@ class GStreamerSource:
                 count += 1
                 yield frame
             if self._ended() and not self._video.stopped:
-                self.skipped.add(
-                    f"the GStreamer pipeline failed after {count} frames: {self._reason()}"
-                )
+                self.skipped.end(f"{self._shown} failed after {count} frames: {self._reason()}")
         finally:
             self.close()
             if self._process.stdout is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ class CameraSource:
                         continue
                     if index == 0:
                         raise EvitError(f"{self.name} gives no picture")
-                    self.skipped.add(f"{self.name} stopped after {index} frames")
+                    self.skipped.end(f"{self.name} stopped after {index} frames")
                     return
                 failures = 0
                 now = Fraction(time.monotonic() - started).limit_denominator(90_000)
@@ -86,6 +87,10 @@ class CameraSource:
         self._stopped = True
 
 
+class Stalled(EvitError):
+    """A live source that is open and gives nothing any more."""
+
+
 class NewestFrame:
     """Wraps a live source so that a slow consumer always gets the latest frame.
 
@@ -94,12 +99,17 @@ class NewestFrame:
 
     Args:
         source: the live source; it is read from another thread.
+        stall_s: the watchdog: without a frame for so long, `frames` raises `Stalled`. A thread that
+            still hangs in the driver or network is left behind then.
     """
 
     kind = SourceKind.LIVE
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, stall_s: float = math.inf) -> None:
         self._source = source
+        self._stall_s = stall_s
+        self.heard_s = 0.0
+        """When the last frame came, or reading began, on `time.monotonic`'s clock."""
         self.name = source.name
         self.path = source.path
         self.rate = source.rate
@@ -109,6 +119,8 @@ class NewestFrame:
         self._error: BaseException | None = None
         self._ended = False
         self._changed = threading.Condition()
+        self.started_s: Fraction | None = None
+        """When the first frame arrived, on `time.monotonic`'s clock."""
 
     @property
     def skipped(self) -> Problems:
@@ -124,6 +136,7 @@ class NewestFrame:
                         return
                     self.dropped += self._slot is not None
                     self._slot = replace(frame, time_s=now)
+                    self.heard_s = time.monotonic()
                     self._changed.notify()
         except Exception as error:
             self._error = error
@@ -132,24 +145,37 @@ class NewestFrame:
                 self._ended = True
                 self._changed.notify()
 
+    def _wait(self) -> Frame | None:
+        """The newest frame; None when the source has ended.
+
+        Raises:
+            Stalled: nothing came for too long.
+        """
+        with self._changed:
+            while self._slot is None and not self._ended:
+                self._changed.wait(_POLL_S)
+                if self._slot is None and time.monotonic() - self.heard_s > self._stall_s:
+                    raise Stalled(f"{self.name} gave no frame for {self._stall_s:g} s")
+            frame, self._slot = self._slot, None
+        return frame
+
     def frames(self) -> Iterator[Frame]:
-        """The newest frame each time one is asked for, until the source ends."""
+        """The newest frame each time one is asked for, until the source ends.
+
+        Raises:
+            EvitError: what the source raised, after the frames before it.
+            Stalled: it gave no frame for `stall_s`.
+        """
         reader = threading.Thread(target=self._read, name="evit-live", daemon=True)
+        self.heard_s = time.monotonic()
         reader.start()
         index = 0
-        started = Fraction(0)
         try:
-            while True:
-                with self._changed:
-                    while self._slot is None and not self._ended:
-                        self._changed.wait(_POLL_S)
-                    frame, self._slot = self._slot, None
-                if frame is None:
-                    break
+            while (frame := self._wait()) is not None:
                 arrived = frame.time_s or Fraction(0)
-                if index == 0:
-                    started = arrived
-                yield replace(frame, index=index, time_s=arrived - started)
+                if self.started_s is None:
+                    self.started_s = arrived
+                yield replace(frame, index=index, time_s=arrived - self.started_s)
                 index += 1
         finally:
             self.close()

@@ -47,6 +47,15 @@ class ReaderGone(KeyboardInterrupt):
     exit_code = EXIT_FAILED
 
 
+class SourceLost(KeyboardInterrupt):
+    """A live source went away for good: what is there is finished, and the run has failed.
+
+    It is an interruption and no error, since an error would remove the unfinished files.
+    """
+
+    exit_code = EXIT_FAILED
+
+
 @dataclass(frozen=True)
 class PipelineOutcome:
     """How a run ended: frames written, and whether it was interrupted and by what."""
@@ -222,7 +231,8 @@ class Pipeline(Generic[R]):
                 writing.wait()
                 self._writer.abort()
                 raise
-        return PipelineOutcome(self._written, requests.first)
+        lost = SourceLost if isinstance(reader.error, SourceLost) else None
+        return PipelineOutcome(self._written, requests.first or lost)
 
     def _finish(
         self, reader: _Stage, writing: _Stage, failed: BaseException | None, *, asked: bool
@@ -236,7 +246,8 @@ class Pipeline(Generic[R]):
         writing.wait()
         if reader.ident is not None:
             reader.wait(_JOIN_S)
-        failed = failed or writing.error or (None if asked else reader.error)
+        ends_it = None if asked or isinstance(reader.error, SourceLost) else reader.error
+        failed = failed or writing.error or ends_it
         try:
             if failed is not None:
                 raise failed

@@ -156,7 +156,7 @@ class VideoSource:
                 return
             except av.error.FFmpegError as error:
                 if not self._stopped:
-                    self.skipped.add(f"reading stopped after packet {number}: {_why(error)}")
+                    self.skipped.end(f"reading stopped after packet {number}: {_why(error)}")
                 return
             number += 1
             try:

@@ -11,10 +11,13 @@ from typing import Any
 from evit_cli import __version__
 from evit_cli.errors import EvitError
 from evit_cli.runtime import container
+from evit_cli.runtime.sam_part import SamPart, read_part
 from evit_cli.types import ClassSet, ImageSize, ModelInfo, Precision, Preprocess, Task
 
 FORMAT = 2
-_READABLE = (1, 2)
+_FORMAT_OF_PARTS = 3
+"""Of the halves of a SAM model, which an evit that reads format 2 alone could not run."""
+_READABLE = (1, FORMAT, _FORMAT_OF_PARTS)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Description:
         calibration: of an int8 model: the images' "sha256", how many "images", and "method".
         profile: the device profile it was made for, "" for none.
         verification: how it compared with its source; empty if it was not compared.
+        sam: which half of a SAM model it is, None of any other.
         evit_version: that wrote it.
     """
 
@@ -49,6 +53,7 @@ class Description:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     profile: str = ""
     verification: Mapping[str, Any] = field(default_factory=dict)
+    sam: SamPart | None = None
     evit_version: str = __version__
 
     @property
@@ -74,8 +79,8 @@ def describe_artifact(artifact: Path, description: Description) -> None:
 def encode_description(description: Description) -> str:
     """The text that `read_description` reads back."""
     info, largest = description.info, description.largest_hw
-    document = {
-        "format": FORMAT,
+    document: dict[str, Any] = {
+        "format": FORMAT if description.sam is None else _FORMAT_OF_PARTS,
         "evit_version": description.evit_version,
         "name": info.name,
         "task": info.task.value,
@@ -112,6 +117,8 @@ def encode_description(description: Description) -> str:
             "colors_rgb": [list(color) for color in info.classes.colors_rgb],
         },
     }
+    if description.sam is not None:
+        document["sam"] = description.sam.document()
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -142,7 +149,7 @@ def read_description(artifact: Path) -> Description:
     try:
         if raw["format"] not in _READABLE:
             raise EvitError(
-                f"{name} has format {raw['format']}, not {FORMAT}",
+                f"{name} has format {raw['format']}, not {FORMAT} or {_FORMAT_OF_PARTS}",
                 hint="use the evit that wrote it, or export again",
             )
         return _description(raw, artifact)
@@ -165,6 +172,7 @@ def _description(raw: dict[str, Any], artifact: Path) -> Description:
         calibration=dict(raw.get("calibration", {})),
         profile=str(raw.get("profile", "")),
         verification=dict(raw.get("verification", {})),
+        sam=read_part(raw["sam"]) if raw["format"] == _FORMAT_OF_PARTS else None,
         evit_version=str(raw.get("evit_version", "0.1.0")),
     )
 

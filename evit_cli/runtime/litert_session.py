@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,13 @@ import numpy.typing as npt
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
 from evit_cli.runtime.fixed_input import (
-    as_stored,
-    check_image,
-    expect_input,
-    image_spec,
-    output_name,
+    decoder_of,
+    expect_inputs,
+    input_specs,
+    output_names,
+    rows_of,
     size_range,
+    stored_inputs,
 )
 from evit_cli.types import Backend, TensorSpec
 
@@ -100,32 +102,53 @@ class LitertSession:
                 f"{path} is not a .tflite file that LiteRT can run: {reason}",
                 hint="export it again, or update ai-edge-litert",
             ) from error
-        (source,) = self._interpreter.get_input_details()
-        (result,) = self._interpreter.get_output_details()
-        self._input, self._output = source["index"], result["index"]
-        # An int8 model's logits come as int8 codes with this scale and zero point.
-        self._scale, self._zero = result.get("quantization", (0.0, 0))
-        expect_input(_spec("image", source), self._description, path)
-        self.inputs = (image_spec(self._description),)
-        self.range_hw = size_range(self._description)
-        batch, *space, classes = (int(side) for side in result["shape"])
-        self._name = output_name(self.info.task)
-        self.outputs = (TensorSpec(self._name, (batch, classes, *space), "float32"),)
+        sources = _in_order(self._interpreter.get_input_details())
+        results = _in_order(self._interpreter.get_output_details())
+        self.inputs = input_specs(self._description)
+        names = [spec.name for spec in self.inputs]
+        if len(sources) != len(names):
+            raise EvitError(
+                f"{path} takes {len(sources)} tensors, and its description says {names}",
+                hint="export it again",
+            )
+        taken = [_spec(name, source) for name, source in zip(names, sources, strict=True)]
+        expect_inputs(taken, self._description, path)
+        self._index = {n: source["index"] for n, source in zip(names, sources, strict=True)}
+        # Images lie in a .tflite file with their channels last; masks do not.
+        self._images = decoder_of(self._description) is None
+        self.range_hw, self.sam = size_range(self._description), self._description.sam
+        given = zip(output_names(self._description), results, strict=True)
+        self._results = dict(given)
+        self.outputs = tuple(
+            TensorSpec(name, self._shape(result["shape"]), "float32")
+            for name, result in self._results.items()
+        )
+
+    def _shape(self, shape: Any) -> tuple[int, ...]:
+        """Of an output as the session gives it."""
+        first, *rest = (int(side) for side in shape)
+        return (first, rest[-1], *rest[:-1]) if self._images else (first, *rest)
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
-        image = inputs["image"]
-        check_image(image, self._description)
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or others; see `Session`."""
+        stored, rows = stored_inputs(inputs, self._description), rows_of(inputs)
         try:
-            self._interpreter.set_tensor(self._input, as_stored(image, self._description))
+            for name, array in stored.items():
+                self._interpreter.set_tensor(self._index[name], array)
             self._interpreter.invoke()
-            values = self._interpreter.get_tensor(self._output)
+            return {name: self._given(result)[:rows] for name, result in self._results.items()}
         except (ValueError, RuntimeError) as error:
             raise EvitError(f"LiteRT failed: {str(error).partition(chr(10))[0]}") from error
-        if self._scale:
-            values = (values.astype(np.float32) - self._zero) * self._scale
+
+    def _given(self, result: Mapping[str, Any]) -> npt.NDArray[Any]:
+        values = self._interpreter.get_tensor(result["index"])
+        # An int8 model's logits come as int8 codes with this scale and zero point.
+        scale, zero = result.get("quantization", (0.0, 0))
+        if scale:
+            values = (values.astype(np.float32) - zero) * scale
+        values = np.asarray(values, np.float32)
         # NHWC -> NCHW, as a view: what reads it copies it anyway.
-        return {self._name: np.moveaxis(np.asarray(values[: len(image)], np.float32), -1, 1)}
+        return np.moveaxis(values, -1, 1) if self._images else values
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The invocation alone; see `Session`."""
@@ -136,6 +159,17 @@ class LitertSession:
     def close(self) -> None:
         """Drop the interpreter."""
         del self._interpreter
+
+
+def _in_order(details: list[Any]) -> list[Any]:
+    """Tensors in the order of the function that was exported.
+
+    Their names end in it ("serving_default_args_2:0", "StatefulPartitionedCall:1"), and the file
+    lists them as its converter liked.
+    """
+    if len(details) == 1:
+        return details
+    return sorted(details, key=lambda one: [int(n) for n in re.findall(r"\d+", one["name"])])
 
 
 def _spec(name: str, details: Mapping[str, Any]) -> TensorSpec:

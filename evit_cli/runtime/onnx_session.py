@@ -13,12 +13,12 @@ import numpy.typing as npt
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
 from evit_cli.runtime.fixed_input import (
-    as_stored,
-    check_image,
-    expect_input,
-    image_spec,
-    output_name,
+    expect_inputs,
+    input_specs,
+    output_names,
+    rows_of,
     size_range,
+    stored_inputs,
 )
 from evit_cli.types import Backend, TensorSpec
 
@@ -69,37 +69,41 @@ class OnnxSession:
                 f"{path} is not a file that ONNX Runtime can run: {_first_line(error)}",
                 hint="export it again, or update onnxruntime",
             ) from error
-        (source,) = self._session.get_inputs()
-        (result,) = self._session.get_outputs()
-        self._input = source.name
-        own = TensorSpec(source.name, _shape(source.shape), _DTYPES.get(source.type, source.type))
-        expect_input(own, self._description, path)
-        self.inputs = (image_spec(self._description),)
-        self.range_hw = size_range(self._description)
-        self._name = output_name(self.info.task)
-        self.outputs = (TensorSpec(self._name, _shape(result.shape), "float32"),)
+        taken = [_spec(source) for source in self._session.get_inputs()]
+        expect_inputs(taken, self._description, path)
+        self.inputs = input_specs(self._description)
+        # Of an image model the file may call its one input as it likes.
+        own = [spec.name for spec in taken]
+        names = own if len(own) > 1 else [self.inputs[0].name]
+        self._feeds = dict(zip(names, own, strict=True))
+        self.range_hw, self.sam = size_range(self._description), self._description.sam
+        results = zip(output_names(self._description), self._session.get_outputs(), strict=True)
+        self.outputs = tuple(
+            TensorSpec(name, _shape(result.shape), "float32") for name, result in results
+        )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
-        image = inputs["image"]
-        check_image(image, self._description)
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or others; see `Session`."""
+        stored, rows = stored_inputs(inputs, self._description), rows_of(inputs)
         try:
-            feed = {self._input: as_stored(image, self._description)}
-            (logits,) = self._session.run(None, feed)
+            feed = {self._feeds[name]: array for name, array in stored.items()}
+            results = self._session.run(None, feed)
         except Exception as error:
             raise EvitError(f"ONNX Runtime failed: {_first_line(error)}") from error
-        return {self._name: np.asarray(logits[: len(image)], dtype=np.float32)}
+        return {
+            spec.name: np.asarray(result[:rows], dtype=np.float32)
+            for spec, result in zip(self.outputs, results, strict=True)
+        }
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The run alone, with both ends bound to the device's memory; see `Session`."""
-        image = inputs["image"]
-        check_image(image, self._description)
+        stored = stored_inputs(inputs, self._description)
         device = "cuda" if self._session.get_providers()[0].startswith("CUDA") else "cpu"
         binding = self._session.io_binding()
-        stored = as_stored(image, self._description)
-        binding.bind_ortvalue_input(
-            self._input, _runtime().OrtValue.ortvalue_from_numpy(stored, device, 0)
-        )
+        for name, array in stored.items():
+            binding.bind_ortvalue_input(
+                self._feeds[name], _runtime().OrtValue.ortvalue_from_numpy(array, device, 0)
+            )
         for output in self._session.get_outputs():
             binding.bind_output(output.name, device)
 
@@ -112,6 +116,10 @@ class OnnxSession:
     def close(self) -> None:
         """Drop the session."""
         del self._session
+
+
+def _spec(source: Any) -> TensorSpec:
+    return TensorSpec(source.name, _shape(source.shape), _DTYPES.get(source.type, source.type))
 
 
 def _shape(shape: list[Any]) -> tuple[int | None, ...]:

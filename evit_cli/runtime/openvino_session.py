@@ -17,12 +17,12 @@ import numpy.typing as npt
 from evit_cli.errors import EvitError, MissingDependency
 from evit_cli.runtime.description import read_description
 from evit_cli.runtime.fixed_input import (
-    as_stored,
-    check_image,
-    expect_input,
-    image_spec,
-    output_name,
+    expect_inputs,
+    input_specs,
+    output_names,
+    rows_of,
     size_range,
+    stored_inputs,
 )
 from evit_cli.types import Backend, Precision, TensorSpec
 
@@ -76,27 +76,31 @@ class OpenvinoSession:
                 f"{path} is not a model that OpenVINO can run: {reason}",
                 hint="export it again, or update openvino",
             ) from error
-        source, result = self._model.inputs[0], self._model.outputs[0]
-        dtype = source.element_type.get_type_name()
-        own = TensorSpec("image", _shape(source.partial_shape), _DTYPES.get(dtype, dtype))
-        expect_input(own, self._description, path)
+        taken = [_spec(source) for source in self._model.inputs]
+        expect_inputs(taken, self._description, path)
         self._request = self._model.create_infer_request()
-        self.inputs = (image_spec(self._description),)
-        self.range_hw = size_range(self._description)
-        self._name = output_name(self.info.task)
-        self.outputs = (TensorSpec(self._name, _shape(result.partial_shape), "float32"),)
+        self.inputs = input_specs(self._description)
+        own = [spec.name for spec in taken]
+        names = own if len(own) > 1 else [self.inputs[0].name]
+        self._order = {name: index for index, name in enumerate(names)}
+        self.range_hw, self.sam = size_range(self._description), self._description.sam
+        results = zip(output_names(self._description), self._model.outputs, strict=True)
+        self.outputs = tuple(
+            TensorSpec(name, _shape(result.partial_shape), "float32") for name, result in results
+        )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
-        image = inputs["image"]
-        check_image(image, self._description)
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or others; see `Session`."""
+        stored, rows = stored_inputs(inputs, self._description), rows_of(inputs)
         try:
-            self._request.infer({0: as_stored(image, self._description)})
+            self._request.infer({self._order[name]: array for name, array in stored.items()})
         except RuntimeError as error:
             raise EvitError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
-        # A copy: the request's own memory is written again by the next image.
-        logits = self._request.get_output_tensor(0).data[: len(image)]
-        return {self._name: np.array(logits, dtype=np.float32)}
+        # Copies: the request's own memory is written again by the next run.
+        return {
+            spec.name: np.array(self._request.get_output_tensor(i).data[:rows], dtype=np.float32)
+            for i, spec in enumerate(self.outputs)
+        }
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The inference alone; see `Session`."""
@@ -107,6 +111,12 @@ class OpenvinoSession:
     def close(self) -> None:
         """Drop the model."""
         del self._request, self._model
+
+
+def _spec(source: Any) -> TensorSpec:
+    dtype = source.element_type.get_type_name()
+    name = source.any_name if source.names else ""
+    return TensorSpec(name, _shape(source.partial_shape), _DTYPES.get(dtype, dtype))
 
 
 def _shape(shape: Any) -> tuple[int | None, ...]:

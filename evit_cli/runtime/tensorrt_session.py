@@ -19,12 +19,13 @@ from evit_cli.runtime import cuda_memory
 from evit_cli.runtime.container import model_length
 from evit_cli.runtime.description import read_description
 from evit_cli.runtime.fixed_input import (
-    as_stored,
-    check_image,
-    expect_input,
-    image_spec,
-    output_name,
+    decoder_of,
+    expect_inputs,
+    input_specs,
+    output_names,
+    rows_of,
     size_range,
+    stored_inputs,
 )
 from evit_cli.runtime.tensorrt_api import Complaints, import_tensorrt, make_logger
 from evit_cli.types import Backend, TensorSpec
@@ -33,7 +34,7 @@ Shape = tuple[int | None, ...]
 
 
 class TensorRTSession:
-    """A `Session` over an engine with one image input and one output.
+    """A `Session` over an engine of an image model, or of a half of a SAM model.
 
     Documented: Runtime.deserialize_cuda_engine, ICudaEngine.num_io_tensors, get_tensor_name, _mode,
     _shape, _dtype and _profile_shape, create_execution_context; IExecutionContext.set_input_shape,
@@ -56,7 +57,7 @@ class TensorRTSession:
         self._trt = import_tensorrt("running an engine")
         self._complaints = Complaints()
         self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, size in bytes)
-        self._shape: tuple[int, ...] = ()
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._memory = cuda_memory.open_device_memory()
         try:
             self._open(path)
@@ -72,35 +73,49 @@ class TensorRTSession:
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise self._unreadable(path)
-        self._input, self._output = self._tensor_names(path)
-        self._input_dtype = self._dtype(self._input)
-        self._output_dtype = self._dtype(self._output)
-        found = TensorSpec(self._input, self._free_shape(self._input), self._input_dtype.name)
-        expect_input(found, self._description, path)
-        self.inputs = (image_spec(self._description),)
-        self.range_hw = size_range(self._description)
-        self._name = output_name(self.info.task)
-        self.outputs = (TensorSpec(self._name, self._free_shape(self._output), "float32"),)
+        taken, given = self._tensor_names(path)
+        self._dtypes = {name: self._dtype(name) for name in (*taken, *given)}
+        found = [TensorSpec(n, self._free_shape(n), self._dtypes[n].name) for n in taken]
+        expect_inputs(found, self._description, path)
+        self.inputs = input_specs(self._description)
+        # Of an image model the engine may call its one input and output as it likes.
+        own = taken if len(taken) > 1 else [self.inputs[0].name]
+        self._feeds = dict(zip(own, taken, strict=True))
+        names = output_names(self._description)
+        self._results = dict(zip(names, given if len(given) == 1 else names, strict=True))
+        self.range_hw, self.sam = size_range(self._description), self._description.sam
+        self.outputs = tuple(
+            TensorSpec(name, self._free_shape(tensor), "float32")
+            for name, tensor in self._results.items()
+        )
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise self._failed(f"{path} does not fit on the GPU")
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or "upscaled"; see `Session`."""
-        image = inputs["image"]
-        check_image(image, self._description)
-        # A name keeps the array alive and unchanged until the queued copy is done.
-        source = as_stored(image, self._description)
-        if source.shape != self._shape:
-            self._prepare(source.shape)
-        result = np.empty(tuple(self._context.get_tensor_shape(self._output)), self._output_dtype)
+        """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or others; see `Session`."""
+        # A name keeps the arrays alive and unchanged until the queued copies are done.
+        stored = {
+            self._feeds[name]: array
+            for name, array in stored_inputs(inputs, self._description).items()
+        }
+        shapes = {name: array.shape for name, array in stored.items()}
+        if shapes != self._shapes:
+            self._prepare(shapes)
+        results = {
+            name: np.empty(tuple(self._context.get_tensor_shape(tensor)), self._dtypes[tensor])
+            for name, tensor in self._results.items()
+        }
         self._complaints.errors.clear()
-        self._memory.copy_in(self._buffers[self._input][0], source)
+        for tensor, source in stored.items():
+            self._memory.copy_in(self._buffers[tensor][0], source)
         if not self._context.execute_async_v3(stream_handle=self._memory.stream):
             raise self._failed("TensorRT failed")
-        self._memory.copy_out(self._buffers[self._output][0], result)
+        for name, result in results.items():
+            self._memory.copy_out(self._buffers[self._results[name]][0], result)
         self._memory.synchronise()
-        return {self._name: result[: len(image)].astype(np.float32, copy=False)}
+        rows = rows_of(inputs)
+        return {n: result[:rows].astype(np.float32, copy=False) for n, result in results.items()}
 
     def prepare(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Callable[[], object]:
         """The execution alone, with input and output on the GPU; see `Session`."""
@@ -126,28 +141,28 @@ class TensorRTSession:
         with suppress(EvitError):
             self._memory.close()
 
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Tell the engine the shape of the input, and give it buffers for it."""
-        self._shape = ()
+    def _prepare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Tell the engine the shapes of its inputs, and give it buffers for all tensors."""
+        self._shapes = {}
         self._complaints.errors.clear()
-        if not self._context.set_input_shape(self._input, shape):
-            low, _, high = self._engine.get_tensor_profile_shape(self._input, 0)
-            raise EvitError(
-                f"the engine takes {tuple(low)} to {tuple(high)}, not {shape}",
-                hint="export it again: its description says otherwise",
-            )
-        out = tuple(int(side) for side in self._context.get_tensor_shape(self._output))
-        if any(side < 0 for side in out):
-            raise self._failed(f"the size of the output for an input of {shape} is not known")
-        sizes = {
-            self._input: int(np.prod(shape)) * self._input_dtype.itemsize,
-            self._output: int(np.prod(out)) * self._output_dtype.itemsize,
-        }
-        for name, size_bytes in sizes.items():
-            self._reserve(name, size_bytes)
+        for name, shape in shapes.items():
+            if not self._context.set_input_shape(name, shape):
+                low, _, high = self._engine.get_tensor_profile_shape(name, 0)
+                raise EvitError(
+                    f"the engine takes {tuple(low)} to {tuple(high)}, not {shape}",
+                    hint="export it again: its description says otherwise",
+                )
+        sides = dict(shapes)
+        for tensor in self._results.values():
+            sides[tensor] = tuple(int(side) for side in self._context.get_tensor_shape(tensor))
+            if any(side < 0 for side in sides[tensor]):
+                given = ", ".join(str(shape) for shape in shapes.values())
+                raise self._failed(f"the size of the output for an input of {given} is not known")
+        for name, shape in sides.items():
+            self._reserve(name, int(np.prod(shape)) * self._dtypes[name].itemsize)
             if not self._context.set_tensor_address(name, self._buffers[name][0]):
                 raise self._failed(f"the engine does not take a buffer for '{name}'")
-        self._shape = shape
+        self._shapes = dict(shapes)
 
     def _reserve(self, name: str, size_bytes: int) -> None:
         """A buffer for a tensor that is at least this large."""
@@ -159,17 +174,22 @@ class TensorRTSession:
             self._memory.free(address)
         self._buffers[name] = (self._memory.allocate(size_bytes), size_bytes)
 
-    def _tensor_names(self, path: Path) -> tuple[str, str]:
+    def _tensor_names(self, path: Path) -> tuple[list[str], list[str]]:
+        """Of the inputs and of the outputs."""
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         modes = self._trt.TensorIOMode
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == modes.INPUT]
         outputs = [name for name in names if self._engine.get_tensor_mode(name) == modes.OUTPUT]
-        if len(inputs) != 1 or len(outputs) != 1:
+        wanted = output_names(self._description)
+        decoder = decoder_of(self._description) is not None
+        fits = set(outputs) == set(wanted) if decoder else len(inputs) == len(outputs) == 1
+        if not fits:
             raise EvitError(
-                f"{path} has inputs {inputs} and outputs {outputs}, and evit runs one of each",
+                f"{path} has inputs {inputs} and outputs {outputs}, and evit runs "
+                + (f"{list(wanted)}" if decoder else "one of each"),
                 hint="build it with `evit export`",
             )
-        return inputs[0], outputs[0]
+        return inputs, outputs
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         found: np.dtype[Any] = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))

@@ -23,6 +23,8 @@ from evit_cli.train.classify_task import ClassifyTask
 from evit_cli.train.distill import DistilledClassifyTask, DistilledSegmentTask, Lessons
 from evit_cli.train.distributed import Group
 from evit_cli.train.rounded_task import RoundedSegmentTask
+from evit_cli.train.sam.distill import EncoderTask
+from evit_cli.train.sam.task import SamTask
 from evit_cli.train.segment_task import SegmentTask
 from evit_cli.train.start import seed_everything, start_model
 from evit_cli.train.superres_task import SuperresTask
@@ -56,6 +58,10 @@ def build_task(
         raise UsageError("no data were named", hint="pass --data DIR")
     if recipe.task is Task.SUPERRES:
         return SuperresTask(recipe, offline=offline, progress=progress)
+    if recipe.task is Task.SAM and recipe.distill is not None:
+        return EncoderTask(recipe, group=group, cache=cache, offline=offline, progress=progress)
+    if recipe.task is Task.SAM:
+        return SamTask(recipe, offline=offline, progress=progress)
     train_set, val_set = (
         open_examples(
             recipe.data.name,

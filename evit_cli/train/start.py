@@ -15,6 +15,7 @@ from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.sam.model import Sam
 from evit_cli.models.superres import SuperResolver
 from evit_cli.models.variants import Variant
 from evit_cli.types import Progress
@@ -44,6 +45,9 @@ def start_model(
     model = build_model(variant)
     if isinstance(model, SuperResolver):
         initialise_superres(model)
+    elif isinstance(model, Sam):
+        # The decoder keeps PyTorch's own start: it has no residual branch that a norm ends.
+        initialise(model.encoder, zero_residual=part.zero_init_residual)
     else:
         initialise(model, zero_residual=part.zero_init_residual)
     if part.init is None:
@@ -51,15 +55,21 @@ def start_model(
     from evit_cli.weights.load import load_model
 
     loaded = load_model(part.init, offline=offline, progress=progress)
-    ours, theirs = model.state_dict(), loaded.model.state_dict()
+    inside = _backbone_name(model)
+    other = _backbone_name(loaded.model)
+    ours = model.state_dict()
+    theirs = {
+        inside + name.removeprefix(other) if name.startswith(other) else name: tensor
+        for name, tensor in loaded.model.state_dict().items()
+    }
     taken = {
         name: theirs[name]
         for name, tensor in ours.items()
         if name in theirs
         and theirs[name].shape == tensor.shape
-        and (part.init_part == "all" or name.startswith("backbone."))
+        and (part.init_part == "all" or name.startswith(inside))
     }
-    missing = [name for name in ours if name.startswith("backbone.") and name not in taken]
+    missing = [name for name in ours if name.startswith(inside) and name not in taken]
     if missing:
         raise EvitError(
             f"{part.init} has another backbone than {variant.name}: '{missing[0]}' does not fit",
@@ -67,6 +77,11 @@ def start_model(
         )
     model.load_state_dict(taken, strict=False)
     return Start(model, tuple(name for name in ours if name not in taken))
+
+
+def _backbone_name(model: nn.Module) -> str:
+    """What the names of the backbone's tensors begin with."""
+    return "encoder.backbone." if isinstance(model, Sam) else "backbone."
 
 
 def initialise(model: nn.Module, *, zero_residual: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.config.recipe_parts import DistillPart
-from evit_cli.data.outputs import OutputShards
+from evit_cli.data.outputs import Outputs, OutputShards
 from evit_cli.errors import EvitError
 from evit_cli.inference.evaluate import published_placement
 from evit_cli.inference.preprocess import place
@@ -161,9 +161,37 @@ def cache_outputs(
     Raises:
         EvitError: an image cannot be read, or the disk is full.
     """
-    shards = OutputShards(folder, len(request.names))
+    return fill_shards(
+        OutputShards(folder, len(request.names)),
+        _key(teacher, request),
+        lambda index: _outputs(teacher, request, index, group.device),
+        group=group,
+        progress=progress,
+    )
+
+
+def fill_shards(
+    shards: OutputShards,
+    key: Mapping[str, object],
+    answer: Callable[[int], Outputs],
+    *,
+    group: Group,
+    progress: Progress | None = None,
+) -> OutputShards:
+    """Make the outputs that are not there yet, shared among the processes.
+
+    Args:
+        shards: where they are kept.
+        key: what they are of; another key begins anew.
+        answer: the outputs of one example.
+        group: the processes of the run.
+        progress: gets one step per example.
+
+    Raises:
+        EvitError: an example cannot be read, or the disk is full.
+    """
     if group.first:
-        shards.prepare(_key(teacher, request), _write)
+        shards.prepare(key, _write)
     group.wait()
     mine = group.share(shards.missing())
     group.wait()  # before anybody writes: all must divide the same list
@@ -173,7 +201,7 @@ def cache_outputs(
         for indices in mine:
             outputs = []
             for index in indices:
-                outputs.append(_outputs(teacher, request, index, group.device))
+                outputs.append(answer(index))
                 progress.advance(1)
             shards.write(indices, outputs, _write)
     finally:

@@ -92,8 +92,11 @@ class Page:
             self._loaded = True
 
     def open(self, path: Path) -> None:
+        self.visit(path.resolve().as_uri())
+
+    def visit(self, url: str) -> None:
         self._loaded = False
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
 
