@@ -49,7 +49,10 @@ class ScaledLayerNorm(nn.Module):
         # The epsilon is scaled like the variance, in two steps: its square alone would be 0.
         eps = (self.root_eps / most).square()
         variance = centred.square().mean(self.axis, keepdim=True) + eps
-        return centred / variance.clamp(min=_LEAST_VARIANCE).sqrt() * self.weight + self.bias
+        result: Tensor = (
+            centred / variance.clamp(min=_LEAST_VARIANCE).sqrt() * self.weight + self.bias
+        )
+        return result
 
 
 def replace_norms(model: nn.Module) -> None:

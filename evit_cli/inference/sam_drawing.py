@@ -31,7 +31,7 @@ def draw_objects(
     Returns:
         (H, W, 3).
     """
-    image = image_rgb_u8.copy()
+    image: ImageU8 = np.array(image_rgb_u8)
     seen = [one for one in objects if not one.lost and one.area]
     for one in sorted(seen, key=lambda one: -one.area):
         _draw_mask(image, one)
@@ -46,7 +46,7 @@ def draw_objects(
 
 def _unit(image: ImageU8) -> int:
     """Thickness of a line that can be seen on a picture of this size."""
-    return max(1, round(max(image.shape[:2]) / 500))
+    return max(1, round(int(max(image.shape[:2])) / 500))
 
 
 def _draw_mask(image: ImageU8, one: SamObject) -> None:

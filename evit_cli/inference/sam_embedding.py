@@ -101,7 +101,8 @@ def save_embedding(path: Path, embedding: Embedding) -> None:
         data = to_safetensors({_VALUES: values}, metadata=about)
     elif path.suffix == ".npz":
         file = io.BytesIO()
-        np.savez(file, **{_VALUES: values, _ABOUT: np.array(json.dumps(about))})
+        arrays: dict[str, Any] = {_VALUES: values, _ABOUT: np.array(json.dumps(about))}
+        np.savez(file, **arrays)
         data = file.getvalue()
     else:
         raise EvitError(

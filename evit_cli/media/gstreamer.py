@@ -119,8 +119,10 @@ class GStreamerSource:
                 hint="sudo apt install gstreamer1.0-tools gstreamer1.0-plugins-base "
                 "gstreamer1.0-plugins-good",
             )
-        own = isinstance(pipeline, str)
-        arguments = launch_arguments(pipeline) if own else [*pipeline, *_TAIL.split()]
+        if isinstance(pipeline, str):
+            arguments = launch_arguments(pipeline)
+        else:
+            arguments = [*pipeline, *_TAIL.split()]
         facts = facts or _facts(arguments)
         self.name, self.kind, self._shown = facts.name, facts.kind, facts.shown
         self.path, self.frame_count = facts.path, facts.frame_count

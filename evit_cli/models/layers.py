@@ -103,7 +103,7 @@ class LayerNorm2d(nn.Module):
         centred = x - x.mean(1, keepdim=True)
         deviation = (centred.square().mean(1, keepdim=True) + self.eps).sqrt()
         weight, bias = self.weight.view(1, -1, 1, 1), self.bias.view(1, -1, 1, 1)
-        return centred / deviation * weight + bias  # type: ignore[no-any-return]
+        return centred / deviation * weight + bias
 
 
 def resize_bicubic(x: Tensor, size_hw: tuple[int, int] | torch.Size) -> Tensor:

@@ -48,6 +48,7 @@ class _TorchPart:
         self.info, self.sam, self.precision = info, sam, precision
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.outputs = sam.outputs
+        self._model: Any = None
 
     def _call(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[torch.Tensor, ...]:
         raise NotImplementedError

@@ -15,7 +15,8 @@ from evit_cli.ui.sink import Sink
 from tests.helpers.cli import evit
 
 COMMANDS = [
-    "bench", "segment", "upscale", "sam", "classify", "eval", "train", "distill", "export", "doctor",
+    "bench", "segment", "upscale", "sam", "classify", "eval", "train", "distill", "export",
+    "doctor",
     "models ls", "models show", "models pull",
     "devices ls", "devices show", "recipes ls", "recipes show", "recipes copy",
 ]  # fmt: skip
@@ -76,18 +77,7 @@ def test_errors_become_one_sentence_and_an_exit_code(error: BaseException, code:
 
 def test_the_program_runs_as_a_module_and_tells_usage_errors() -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "evit_cli",
-            "bench",
-            "segment",
-            "upscale",
-            "sam",
-            "x.png",
-            "--alpha",
-            "7",
-        ],
+        [sys.executable, "-m", "evit_cli", "segment", "x.png", "--alpha", "7"],
         capture_output=True,
         text=True,
     )
