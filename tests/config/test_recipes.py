@@ -14,6 +14,7 @@ from evit_cli.errors import EvitError, UsageError
 from evit_cli.models.variants import VARIANTS
 from evit_cli.types import Task
 from evit_cli.weights.catalog import CATALOG, get_entry
+from evit_cli.weights.embedded import EMBEDDED
 from tests.helpers.paths import REPOSITORY
 
 NAMES = recipe_names()
@@ -37,15 +38,27 @@ MEAN_IOU = {
 }  # fmt: skip
 # dB on Y; the paper does not say how large its models are.
 PSNR = {"div2k-b": 32.33, "div2k-b-w075": 32.31, "ffhq-b": 43.58, "ffhq-b-w075": 43.54}
+# COCO's mask AP in percent, from ViTDet's boxes.
+MASK_AP = {"l0": 45.7, "l1": 46.2, "l2": 46.6, "xl0": 47.5, "xl1": 47.8}
+# mAP on COCO val with ViTDet's boxes.
+COCO_AP = {"l0": 45.7, "l1": 46.2, "l2": 46.6, "xl0": 47.5, "xl1": 47.8}
 PUBLISHED = (
     {f"cls/imagenet-{row}": value for row, value in TOP1.items()}
     | {f"seg/{row}": value for row, value in MEAN_IOU.items()}
     | {f"sr/{row}": value for row, value in PSNR.items()}
+    | {f"sam/{row}": value for row, value in COCO_AP.items()}
+    | {f"sam/{row}": value for row, value in MASK_AP.items()}
 )
-METRICS = {Task.CLASSIFY: "top1", Task.SEGMENT: "mean_iou", Task.SUPERRES: "psnr_db"}
+METRICS = {
+    Task.CLASSIFY: "top1",
+    Task.SEGMENT: "mean_iou",
+    Task.SUPERRES: "psnr_db",
+    Task.SAM: "coco_ap",
+}
 OURS = {
     "cls/cifar10-b0", "cls/custom", "seg/camvid-b0", "seg/custom", "seg/int8-b0", "sr/bsds400-t91",
-    "sr/div2k-s", "sr/div2k-s-w075", "sr/ffhq-s", "sr/ffhq-s-w075",
+    "sr/div2k-s", "sr/div2k-s-w075", "sr/ffhq-s", "sr/ffhq-s-w075", "sam/b0", "sam/b0-coarse",
+    "sam/custom", "sam/l0-encoder",
 }  # fmt: skip
 # backbone: mixup and cutmix, RandAugment, drop path, its skips, MESA
 CLASSIFY = {
@@ -94,7 +107,7 @@ def test_expects_what_was_published(name: str) -> None:
     assert recipe.expected.value == PUBLISHED[name]
     assert recipe.expected.metric == METRICS[recipe.task]
     header = text_of(name).partition("\nname:")[0]
-    written = re.search(r"^# Expect: (?:top-1|mIoU|PSNR) ([\d.]+) (?:%|dB)", header, re.M)
+    written = re.search(r"^# Expect: (?:top-1|mIoU|PSNR|mAP) ([\d.]+) (?:%|dB)", header, re.M)
     assert written is not None
     assert float(written[1]) == PUBLISHED[name]
     assert re.search(r"^# Row: .*", header, re.M)
@@ -119,10 +132,46 @@ def test_model_and_first_weights_exist(name: str) -> None:
     if recipe.model.init.startswith("runs/"):  # what another recipe leaves there
         assert recipe.model.init.split("/", 1)[1].rpartition("/")[0] in NAMES
         return
+    if recipe.model.init in EMBEDDED:
+        assert recipe.model.init_part == "backbone"
+        return
     assert recipe.model.init in CATALOG
     start = VARIANTS[get_entry(recipe.model.init).variant]
     assert start.backbone == variant.backbone
     assert start.task is recipe.task or recipe.model.init_part == "backbone"
+
+
+@pytest.mark.parametrize("row", MASK_AP)
+def test_sam_is_trained_as_published(row: str) -> None:
+    recipe = load_recipe(find_recipe(f"sam/{row}"))
+    part, optimizer, train = recipe.sam, recipe.optimizer, recipe.train
+    assert part is not None
+    gpus = train.batch_size / 4
+    per_gpu = 4e-7 if row.startswith("xl") else 8e-7
+    assert optimizer.lr == pytest.approx(per_gpu * gpus)
+    assert (optimizer.weight_decay, optimizer.clip_norm) == (0.1, 2.0)
+    assert (train.epochs, train.eval_epochs, train.warmup_epochs, train.ema) == (2, 1 / 40, 0, None)
+    assert (part.masks_per_image, part.boxes, part.most_points, part.multimask) == (
+        64,
+        0.5,
+        10,
+        0.5,
+    )
+    assert (part.bce, part.dice, part.focal, part.iou) == (20, 1, 0, 0)
+    assert (part.points, part.oversample, part.doubtful) == (112**2, 3, 0.75)
+    assert (part.rounds, part.negatives, part.mask_prompts) == (1, 0, 0)
+    assert (part.flip, part.scale, part.sides) == (0.5, (1, 1), ())
+    assert [one.part for one in (*part.sets, part.val) if one is not None] == ["train", "kept_out"]
+
+
+def test_what_sam_b0_is_measured_on_is_not_learnt() -> None:
+    for name in ("sam/b0", "sam/b0-coarse"):
+        part = load_recipe(find_recipe(name)).sam
+        assert part is not None
+        assert part.val is not None
+        assert (part.val.folder, part.val.part) == ("coco128", "kept_out")
+        photos = [one for one in part.sets if one.folder == part.val.folder]
+        assert [one.part for one in photos] == ["train"]
 
 
 @pytest.mark.parametrize("row", TOP1)
@@ -234,7 +283,7 @@ def test_overrides() -> None:
         ("train.steps=5", "give the length as epochs or as steps", ""),
         ("train.accumulate=5", "does not divide into 5 micro-batches", ""),
         ("task=classify", "classify recipe does not take a section 'segment'", ""),
-        ("task=sam", "task sam cannot be trained", ""),
+        ("task=sam", "sam recipe does not take a section 'segment'", ""),
     ],
 )
 def test_wrong_overrides_name_the_key(override: str, message: str, hint: str) -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,24 +23,10 @@ from evit_cli.data.masks import (
     part_of,
 )
 from evit_cli.errors import EvitError
-from tests.helpers.mask_sets import shapes, write_objects, write_regions, write_sa1b
+from tests.helpers.mask_sets import shapes, write_bsds, write_objects, write_regions, write_sa1b
 from tests.helpers.paths import shared_dir
 
 WRITERS = {"regions": write_regions, "sa1b": write_sa1b, "coco": write_objects}
-
-
-def write_bsds(root: Path, count: int = 3, people: int = 2) -> Path:
-    """Every person's map has the same regions under other numbers."""
-    savemat = pytest.importorskip("scipy.io").savemat
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        image, regions = shapes(number)
-        cv2.imwrite(str(root / f"{number:02d}.png"), image[..., ::-1])
-        truth = np.empty((1, people), object)
-        for person in range(people):
-            truth[0, person] = {"Segmentation": (regions + 1 + person).astype(np.uint16)}
-        savemat(root / f"{number:02d}.mat", {"groundTruth": truth})
-    return root
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -60,7 +45,8 @@ def test_masks_are_those_that_were_written(kind: str, tmp_path: Path) -> None:
 
 
 def test_all_people_of_bsds_draw_masks(tmp_path: Path) -> None:
-    examples = open_masks("bsds", write_bsds(tmp_path))
+    pytest.importorskip("scipy")
+    examples = open_masks("bsds", write_bsds(tmp_path, tmp_path))
     _, regions = shapes(1)
     _, masks = examples.read(1)
     assert len(masks) == 6
@@ -216,7 +202,8 @@ def test_files_that_are_wrong_are_named(tmp_path: Path) -> None:
     shutil.copy(regions / "images" / "00.png", regions / "masks" / "01.png")
     with pytest.raises(EvitError, match="colour image"):
         open_masks("regions", regions).read(1)
-    bsds = write_bsds(tmp_path / "bsds", 1)
+    pytest.importorskip("scipy")
+    bsds = write_bsds(tmp_path / "bsds", tmp_path / "bsds", 1)
     (bsds / "00.mat").write_bytes(b"nothing")
     with pytest.raises(EvitError, match=r"00\.mat is not a file of BSDS"):
         open_masks("bsds", bsds).read(0)

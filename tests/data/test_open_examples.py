@@ -17,9 +17,13 @@ from tests.helpers.set_files import class_samples, write_cifar, write_coco, writ
 LABELS = np.array([[0, 1], [2, 9]], np.uint8)
 
 
+OTHERS = ("superres", "masks", "images")
+"""Pairs, masks and bare images: no examples of classes."""
+
+
 def test_names_are_those_of_recipes() -> None:
     names = get_args(DataPart.model_fields["name"].annotation)
-    assert SETS == tuple(name for name in names if name != "superres")  # pairs, not examples
+    assert SETS == tuple(name for name in names if name not in OTHERS)
 
 
 def test_an_unknown_name() -> None:

@@ -118,6 +118,30 @@ def write_objects(root: Path, count: int = 4) -> Path:
     return root
 
 
+def write_bsds(maps: Path, images: Path, count: int = 3, people: int = 2) -> Path:
+    """The layout "bsds": every person's map has the same regions under other numbers."""
+    from scipy.io import savemat
+
+    maps.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        image, regions = shapes(number)
+        _image(images / f"{number:02d}.png", image)
+        truth = np.empty((1, people), object)
+        for person in range(people):
+            truth[0, person] = {"Segmentation": (regions + 1 + person).astype(np.uint16)}
+        savemat(maps / f"{number:02d}.mat", {"groundTruth": truth})
+    return maps
+
+
+def write_every_layout(root: Path) -> Path:
+    """All layouts in one folder, where the shipped recipes look for them."""
+    write_regions(root, 6)
+    write_sa1b(root, 6)
+    write_objects(root / "coco128", 6)
+    write_bsds(root / "bsds_regions", root / "sr" / "bsds400")
+    return root
+
+
 SAM: Document = {
     "name": "sam/tiny",
     "task": "sam",

@@ -97,24 +97,35 @@ def embeddings_of(
     photos: Photographs,
     folder: Path,
     *,
+    grid: int,
     info: ModelInfo,
     group: Group,
     progress: Progress | None,
 ) -> OutputShards:
     """The teacher's embedding of every whole image, float16 in shards; what is there is kept.
 
+    Args:
+        teacher: who is asked.
+        photos: about which images.
+        folder: of the shards.
+        grid: side of the embeddings.
+        info: how images are normalised.
+        group: the processes that share the work.
+        progress: gets one step per image.
+
     Raises:
         EvitError: an image cannot be read, or the disk is full.
     """
     names = "\n".join(photos.images.where(i) for i in range(len(photos)))
-    key = {"teacher": teacher.key, "names": hashlib.sha256(names.encode()).hexdigest()}
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    key = {"teacher": teacher.key, "names": digest, "grid": grid}
     limit = float(np.finfo(np.float16).max)
 
     def answer(index: int) -> dict[str, npt.NDArray[np.float16]]:
         image = photos.images.read(index)
         placement = fitted(image.shape[:2], teacher.side)
         images, content = _one(placement, image, info, group.device)
-        found = teacher(blanked(images, content), EMBEDDING_SIDE)[0]
+        found = teacher(blanked(images, content), grid)[0]
         return {_NAME: found.clamp(-limit, limit).half().cpu().numpy()}
 
     shards = OutputShards(folder, len(photos))
@@ -157,8 +168,8 @@ class EncoderTask:
         self.variant, head, self.part = sam_variant(recipe)
         if recipe.distill is None or recipe.data.dir is None:
             raise ValueError("an encoder learns from a teacher and images")
-        self.side = head.input_side
-        self.info = sam_info(recipe, self.side)
+        self.side = max(self.part.sides or (head.input_side,))
+        self.info = sam_info(recipe, head.input_side)
         self.photos = _photographs(recipe, recipe.distill, group, cache)
         sam = first_model(recipe, self.variant, offline=offline, progress=progress)
         self.teacher = load_encoder_teacher(recipe.distill.teacher, group.device, offline=offline)
@@ -174,6 +185,7 @@ class EncoderTask:
                 self.teacher,
                 self.photos,
                 cache / "embeddings",
+                grid=EMBEDDING_SIDE * self.side // head.input_side,
                 info=self.info,
                 group=group,
                 progress=progress,

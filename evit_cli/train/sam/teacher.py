@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ class EncoderTeacher:
         side: of its square input.
         width: channels of its embedding.
         key: tells it from other teachers.
-        decoder: tensors under our names of a decoder that belongs to it.
+        decoder: tensors of a decoder that belongs to it.
+        name_in: from our name of such a tensor to the one it has there.
     """
 
     encoder: nn.Module
@@ -86,6 +87,7 @@ class EncoderTeacher:
     width: int
     key: str
     decoder: Mapping[str, Tensor]
+    name_in: Callable[[str], str] = str
 
     @torch.no_grad()
     def __call__(self, images: Tensor, grid: int) -> Tensor:
@@ -153,40 +155,31 @@ def teacher_of(model: Any, device: torch.device) -> EncoderTeacher:
     digest = hashlib.sha256(text.encode())
     for value in vision.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    encoder = vision.to(device)
     return EncoderTeacher(
-        encoder, config.image_size, config.output_channels, digest.hexdigest(), _Renamed(state)
+        vision.to(device),
+        config.image_size,
+        config.output_channels,
+        digest.hexdigest(),
+        {name: value.cpu() for name, value in state.items() if "vision_encoder" not in name},
+        name_in_transformers,
     )
 
 
-class _Renamed(Mapping[str, Tensor]):
-    """The tensors of a `SamModel`'s decoder, asked for by our names."""
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self._state = state
-
-    def __getitem__(self, name: str) -> Tensor:
-        for pattern, replacement in _RENAMED:
-            name = re.sub(pattern, replacement, name)
-        return self._state[name]
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+def name_in_transformers(name: str) -> str:
+    """The name that transformers' `SamModel` gives to a tensor that we call decoder.*."""
+    for pattern, replacement in _RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def take_decoder(model: Sam, teacher: EncoderTeacher) -> bool:
     """Give `model` the teacher's decoder if every tensor of it fits; whether it does."""
-    ours = {
-        name: value for name, value in model.state_dict().items() if name.startswith("decoder.")
-    }
-    try:
-        theirs = {name: teacher.decoder[name] for name in ours}
-    except KeyError:
-        return False
-    if any(theirs[name].shape != value.shape for name, value in ours.items()):
-        return False
-    model.load_state_dict(theirs, strict=False)
+    taken: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("decoder."):
+            theirs = teacher.decoder.get(teacher.name_in(name))
+            if theirs is None or theirs.shape != value.shape:
+                return False
+            taken[name] = theirs
+    model.load_state_dict(taken, strict=False)
     return True
