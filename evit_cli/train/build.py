@@ -170,7 +170,10 @@ def _distilled(
         names += [extra.where(i) for i in range(len(extra))]
         request = CacheRequest(read, names, labelled.name, part)
         cached = cache_outputs(teacher, request, cache / "outputs", group=group, progress=progress)
-    return _student(parts, part).learn_from(Lessons(part, teacher, cached, extra))
+    task = _student(parts, part).learn_from(Lessons(part, teacher, cached, extra))
+    if isinstance(task, RoundedSegmentTask) and group.first:
+        task.keep_measured(cache.parent / "calibration")
+    return task
 
 
 def _student(parts: _Parts, part: DistillPart) -> DistilledClassifyTask | DistilledSegmentTask:

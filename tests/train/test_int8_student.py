@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evit_cli.media.images import read_image
 from evit_cli.weights.load import load_model
 from tests.helpers.trainings import (
     SEGMENT,
@@ -46,6 +47,8 @@ def test_without_an_init_the_teacher_learns_from_itself(tmp_path: Path, teacher:
     assert result.exit_code == 0, result.output
     line = next(line for line in log_lines(out) if "loss" in line)
     assert 0 < line["logits"] < 0.1  # what rounding costs, not what random weights do
+    kept = sorted((out / "calibration").iterdir())  # what the export has to measure on
+    assert kept and all(read_image(path)[0].ndim == 3 for path in kept)
     saved, source = load_model(str(out / "best.safetensors")), load_model(str(teacher))
     assert saved.info.classes is not None and source.info.classes is not None
     assert saved.info.classes.classes == source.info.classes.classes
