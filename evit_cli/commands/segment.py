@@ -92,8 +92,10 @@ def segment(
     from evit_cli.inference.segment_job import SegmentRequest, check_request, segment_source
     from evit_cli.inference.segmenter import Segmenter
     from evit_cli.media.open import open_source
+    from evit_cli.media.rules import rules_here
     from evit_cli.ui.progress import progress_for
 
+    rules = rules_here(notice=sink.warn)
     request = SegmentRequest(
         save=kinds_to_save(save, out, streamed=stream is not None),
         out=out,
@@ -104,8 +106,9 @@ def segment(
         max_frames=max_frames,
         force=force,
         watched=stream is not None or show,
+        encode_on=rules.board,
     )
-    with open_source(source) as frames:
+    with open_source(source, rules) as frames:
         check_request(request, frames)  # before a model is fetched for nothing
         with streaming(sink, stream, stream_token) as live:
             session = open_model(

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from evit_cli.errors import EvitError, UsageError, suggest
 from evit_cli.inference.segmenter import Segmentation, Segmenter
 from evit_cli.media.drawing import Palette, blend, draw_legend, keep_classes
-from evit_cli.media.frame import Frame, ImageU8, Problems, Source, SourceKind
+from evit_cli.media.frame import (
+    Frame,
+    ImageU8,
+    Problems,
+    Source,
+    SourceKind,
+    live_counts,
+    reconnects,
+    source_notes,
+)
 from evit_cli.media.outputs import (
     JsonLinesOutput,
     MaskFolderOutput,
@@ -24,6 +33,7 @@ from evit_cli.media.outputs import (
     StillsOutput,
 )
 from evit_cli.media.pipeline import Pipeline
+from evit_cli.media.rules import Board
 from evit_cli.types import ClassSet, NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -48,6 +58,7 @@ class SegmentRequest:
         max_frames: stop after this many.
         force: overwrite existing files.
         watched: somebody sees the frames, so that nothing need be saved.
+        encode_on: whose encoder writes movies.
     """
 
     save: Sequence[str] = ("overlay",)
@@ -59,6 +70,7 @@ class SegmentRequest:
     max_frames: int | None = None
     force: bool = False
     watched: bool = False
+    encode_on: Board = Board.SOFTWARE
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,8 @@ class SegmentReport:
         frames: how many were segmented.
         skipped: what could not be decoded.
         dropped: frames of a live source that came too fast.
+        reconnects: how often a live source was lost and came back.
+        told: what the source had to say when it was opened, lost and found.
         shares: mean share of the pixels per class name, in [0, 1], largest first.
         seconds: wall time of the run.
         model_ms: median time of the model per frame over the last 1000, milliseconds.
@@ -86,6 +100,8 @@ class SegmentReport:
     model_ms: float
     interrupted: type[KeyboardInterrupt] | None = None
     notes: Sequence[str] = ()
+    reconnects: int = 0
+    told: Sequence[str] = ()
 
     @property
     def fps(self) -> float:
@@ -98,8 +114,9 @@ class SegmentReport:
             "written": [str(path) for path in self.written],
             "frames": self.frames,
             "skipped": self.skipped.count,
-            "problems": [*self.skipped.first, *self.notes],
+            "problems": [*self.skipped.first, *self.notes, *self.told],
             "dropped": self.dropped,
+            "reconnects": self.reconnects,
             "classes": self.shares,
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 3),
@@ -148,7 +165,7 @@ class SegmentWriter:
             raise UsageError(
                 f"evit cannot save '{unknown[0]}'", hint=suggest(unknown[0], SAVE_KINDS)
             )
-        self._request = request
+        self._request, self._source = request, source
         names = OutputNames(source, request.save, request.out)
         stills = source.kind is SourceKind.IMAGES
         self._overlay = self._color = self._mask = None
@@ -156,7 +173,11 @@ class SegmentWriter:
         picture: Callable[[str], Any] = (
             (lambda kind: StillsOutput(names, kind, force=request.force))
             if stills
-            else (lambda kind: MovieOutput(names, kind, source=source, force=request.force))
+            else (
+                lambda kind: MovieOutput(
+                    names, kind, source=source, force=request.force, board=request.encode_on
+                )
+            )
         )
         if "overlay" in request.save:
             self._overlay = picture("overlay")
@@ -212,7 +233,11 @@ class SegmentWriter:
         if self._mask:
             self._mask.write(frame, result.class_map)
         if self._json:
-            self._json.write(frame_row(frame, result, self._classes))
+            self._json.write(self.row(frame, result))
+
+    def row(self, frame: Frame, result: Segmentation) -> dict[str, Any]:
+        """One frame's results as plain values, with the counts so far of a live source."""
+        return frame_row(frame, result, self._classes) | live_counts(self._source)
 
     def close(self) -> None:
         """Finish all files."""
@@ -233,7 +258,8 @@ class SegmentWriter:
     def notes(self) -> list[str]:
         """What could not be carried over from the source, each thing once."""
         movies = [o for o in (self._overlay, self._color) if isinstance(o, MovieOutput)]
-        return list(dict.fromkeys(movie.problem for movie in movies if movie.problem))
+        said = [note for movie in movies for note in (*movie.notes, movie.problem) if note]
+        return list(dict.fromkeys(said))
 
 
 def _class_index(name: str, classes: ClassSet) -> int:
@@ -306,7 +332,7 @@ def segment_source(
         totals = totals + result.shares
         model_ms.append(result.model_ms)
         if on_row is not None:
-            on_row(frame_row(frame, result, segmenter.classes))
+            on_row(writer.row(frame, result))
         if show is not None:
             show(writer.overlay(frame, result))
         if stream is not None:
@@ -315,7 +341,8 @@ def segment_source(
                 model_ms=result.model_ms,
                 source_dropped=source.dropped,
             )
-        progress.advance(1, model_ms=result.model_ms, dropped=source.dropped)
+        lost = {"reconnects": reconnects(source)} if reconnects(source) else {}
+        progress.advance(1, model_ms=result.model_ms, dropped=source.dropped, **lost)
 
     pipeline = Pipeline(
         source,
@@ -345,4 +372,6 @@ def segment_source(
         model_ms=float(np.median(model_ms)) if model_ms else 0.0,
         interrupted=outcome.interrupted,
         notes=writer.notes,
+        reconnects=reconnects(source),
+        told=source_notes(source),
     )

@@ -71,13 +71,13 @@ class Problems:
 
 
 class Notes(list[str]):
-    """Sentences about a run, each once; a list that stays short however long the run is."""
+    """Sentences about a run; a list that stays short however long the run is."""
 
     KEPT = 20
 
     def add(self, sentence: str) -> None:
         """Note one."""
-        if sentence not in self and len(self) < self.KEPT:
+        if len(self) < self.KEPT:
             self.append(sentence)
 
 

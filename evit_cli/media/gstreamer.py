@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ LIVE_ELEMENTS = (
     "tcpclientsrc", "srtsrc",
 )  # fmt: skip
 _PATIENCE_S = 5.0
+_PASSWORD = re.compile(r"//[^/\s]*@")
 _SINKS = ("appsink", "fakesink", "fdsink", "autovideosink")
 # GStreamer pads rows to four bytes and FFmpeg does not: these are the sizes without padding, what
 # is fast first. YUY2 has none at any size. The colours are those that Matroska can tell FFmpeg.
@@ -127,6 +129,7 @@ class GStreamerSource:
         self.name, self.kind, self._shown = facts.name, facts.kind, facts.shown
         self.path, self.frame_count = facts.path, facts.frame_count
         self.start_s, self.pixel_aspect = facts.start_s, facts.pixel_aspect
+        self.notes: list[str] = []
         self._late = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
@@ -181,7 +184,7 @@ class GStreamerSource:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         lines = [line.strip() for line in lines if "ERROR" in line or "erroneous" in line]
-        return lines[0] if lines else "it ended at once"
+        return _PASSWORD.sub("//", lines[0]) if lines else "it ended at once"
 
     def frames(self) -> Iterator[Frame]:
         """Frames until the pipeline ends; a pipeline that fails ends in its own words."""

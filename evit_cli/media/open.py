@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from evit_cli.errors import EvitError
-from evit_cli.media.frame import Source, SourceKind
+from evit_cli.media.frame import Source
 from evit_cli.media.images import IMAGE_SUFFIXES, ImageSource, natural_key
+from evit_cli.media.rules import SourceRules, rules_here
 
 _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "tcp", "srt")
 _FILE_SCHEMES = ("http", "https")
@@ -46,8 +47,8 @@ def _matching(pattern: str) -> Source:
     return ImageSource(images, name=root.resolve().name, root=root)
 
 
-def _network(url: str) -> Source:
-    from evit_cli.media.live import NewestFrame
+def _network(url: str, rules: SourceRules) -> Source:
+    from evit_cli.media.open_live import open_network
     from evit_cli.media.video import VideoSource
 
     try:
@@ -60,17 +61,12 @@ def _network(url: str) -> Source:
     name = parts.hostname or parts.scheme
     if parts.scheme in _FILE_SCHEMES:
         return VideoSource(url, name=Path(parts.path).stem or name, shown=shown)
-    # TCP loses no packets; five seconds without data end the stream instead of hanging.
-    options = {"rtsp_transport": "tcp", "timeout": "5000000"} if "rtsp" in parts.scheme else {}
-    return NewestFrame(
-        VideoSource(url, name=name, kind=SourceKind.LIVE, options=options, shown=shown)
-    )
+    return open_network(url, name=name, shown=shown, rules=rules)
 
 
-def _local(text: str) -> Source:
+def _local(text: str, rules: SourceRules) -> Source:
     """A path or a glob."""
-    from evit_cli.media.live import NewestFrame
-    from evit_cli.media.video import VideoSource
+    from evit_cli.media.open_live import open_device, open_video
 
     path = Path(os.path.expanduser(text))
     # os.path, because a name that is too long does not exist either.
@@ -83,44 +79,45 @@ def _local(text: str) -> Source:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource([path], name=path.stem, root=path.parent)
     if path.is_char_device():
-        device = str(path)
-        return NewestFrame(
-            VideoSource(device, name=path.name, kind=SourceKind.LIVE, container_format="v4l2")
-        )
+        return open_device(str(path), name=path.name, rules=rules)
     if path.is_file() and path.stat().st_size == 0:
         raise EvitError(f"{text} is empty")
-    return VideoSource(path, name=path.stem)
+    return open_video(path, rules)
 
 
-def find_source(text: str) -> Source:
+def find_source(text: str, rules: SourceRules | None = None) -> Source:
     """The source that a user means: image, folder, glob, video, camera, stream or pipeline.
 
     Args:
         text: what the user typed.
+        rules: the board's elements, limits of live sources and who is told; None takes those of
+            this machine and environment.
 
     Raises:
         EvitError: there is nothing there, or nothing that can be read.
         MissingDependency: a GStreamer pipeline without GStreamer.
     """
-    from evit_cli.media.gstreamer import GStreamerSource, looks_like_pipeline
-    from evit_cli.media.live import CameraSource, NewestFrame
+    from evit_cli.media.gstreamer import looks_like_pipeline
+    from evit_cli.media.open_live import open_camera, open_csi, open_pipeline
 
     if not text.strip():
         raise EvitError("SOURCE is empty", hint="name an image, folder, video, camera or stream")
+    rules = rules or rules_here()
     if text.isdecimal() and len(text) <= _CAMERA_DIGITS:
-        return NewestFrame(CameraSource(int(text)))
+        return open_camera(int(text), rules)
     if looks_like_pipeline(text) and not os.path.exists(text):
-        pipeline = GStreamerSource(text)
-        return NewestFrame(pipeline) if pipeline.kind is SourceKind.LIVE else pipeline
+        return open_pipeline(text, rules)
+    if text.startswith("csi:"):
+        return open_csi(text, rules)
     if "://" in text:
-        return _network(text)
-    return _local(text)
+        return _network(text, rules)
+    return _local(text, rules)
 
 
 @contextmanager
-def open_source(text: str) -> Iterator[Source]:
+def open_source(text: str, rules: SourceRules | None = None) -> Iterator[Source]:
     """`find_source`, closed at the end of the context."""
-    source = find_source(text)
+    source = find_source(text, rules)
     try:
         yield source
     finally:

@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError, UsageError
+from evit_cli.media.board_writer import open_writer
 from evit_cli.media.disk import NewFolders, writing
+from evit_cli.media.encode import encode_plan
 from evit_cli.media.frame import Frame, ImageU8, Source, SourceKind
+from evit_cli.media.gstreamer import GStreamerSource
 from evit_cli.media.images import ImageSource, write_image
+from evit_cli.media.rules import Board
 from evit_cli.media.video import DEFAULT_RATE, VideoSource
 from evit_cli.media.video_writer import SUFFIXES as VIDEO_SUFFIXES
-from evit_cli.media.video_writer import VideoWriter, h264_encoder
+from evit_cli.media.video_writer import VideoWriter
 
 DEFAULT_FOLDER = Path("evit-out")
 LOSSY = (".jpg", ".jpeg", ".webp")
@@ -196,6 +200,7 @@ class MovieOutput:
         kind: "overlay" or "color".
         source: gives rate and sound.
         force: overwrite.
+        board: whose encoder to use.
 
     Raises:
         EvitError: there is no H.264 encoder.
@@ -203,7 +208,13 @@ class MovieOutput:
     """
 
     def __init__(
-        self, names: OutputNames, kind: str, *, source: Source, force: bool = False
+        self,
+        names: OutputNames,
+        kind: str,
+        *,
+        source: Source,
+        force: bool = False,
+        board: Board = Board.SOFTWARE,
     ) -> None:
         self._names, self._source = names, source
         self._path = names.whole(kind, ".mp4")
@@ -212,7 +223,8 @@ class MovieOutput:
                 f"a video cannot be written as {self._path.name}",
                 hint=f"use one of {' '.join(VIDEO_SUFFIXES)}",
             )
-        h264_encoder()  # find out before the work that there is one
+        self._plan = encode_plan(board)  # find out before the work that there is an encoder
+        self.notes = self._plan.notes
         refuse_existing([self._path], force=force, inputs=names.inputs)
         self._writer: VideoWriter | None = None
         self.written: list[Path] = []
@@ -226,9 +238,11 @@ class MovieOutput:
         """Append the (H, W, 3) picture made from `frame`, shown from `frame.time_s` on."""
         if self._writer is None:
             self._names.new_folders.make(self._path.parent)
-            video = self._source if isinstance(self._source, VideoSource) else None
-            self._writer = VideoWriter(
+            source = self._source
+            video = source if isinstance(source, VideoSource | GStreamerSource) else None
+            self._writer = open_writer(
                 self._path,
+                self._plan,
                 rate=self._source.rate or DEFAULT_RATE,
                 audio_from=video.path if video else None,
                 audio_start_s=video.start_s if video else Fraction(0),

@@ -90,6 +90,11 @@ class ReconnectingSource:
             if self._stop.is_set() or self._index == 0 or self._was_its_end(source, error):
                 self._keep_problems(source.skipped, told="")
                 return
+            if self._rules.reconnect_s == 0:
+                self._keep_problems(source.skipped, told="")
+                if error is not None:
+                    self.skipped.end(error.message)
+                return
             why = error.message if error else source.skipped.why_ended or "it ended"
             self._keep_problems(source.skipped, told=why)
             if self._index > before:
@@ -154,7 +159,6 @@ class ReconnectingSource:
             return source, wait_s
 
     def _lost(self, sentence: str) -> None:
-        self.skipped.add(sentence)
         self._say(sentence)
         raise SourceLost(sentence)
 

@@ -112,6 +112,8 @@ class VideoSource:
         self.path = Path(url) if is_path and Path(url).is_file() else None
         self.skipped = Problems()
         self.dropped = 0
+        self.notes: list[str] = []
+        """What the user should know of how it was opened."""
         self.start_s = Fraction(0)
         """The file's own time of the first frame, which becomes time zero."""
         self._reading = self._stopped = False
@@ -135,6 +137,11 @@ class VideoSource:
         self.pixel_aspect: Fraction | None = stream.sample_aspect_ratio or None
         """Width of a pixel by its height, upright from the first frame on; None means square."""
         self.frame_count = None if kind is SourceKind.LIVE else self._expected_frames(stream)
+        self.codec = str(stream.codec_context.name)
+        """FFmpeg's name, "h264" for example."""
+        self.container_format = str(self._container.format.name)
+        self.is_finite = bool(self._container.duration)
+        """Whether it says how long it is: a recording, even if it comes over RTSP."""
 
     def _expected_frames(self, stream: Any) -> int | None:
         if stream.frames:
@@ -169,6 +176,10 @@ class VideoSource:
                     self.skipped.add(f"the frame at {float(frame.time or 0):.3f} s is corrupt")
                 else:
                     yield frame
+
+    def first_frame(self) -> av.VideoFrame | None:
+        """The first frame that decodes, to be looked at; reading begins behind it."""
+        return next(self._decoded(), None)
 
     def frames(self) -> Iterator[Frame]:
         """Decoded frames with exact times; times that are missing are filled from the rate."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def h264_encoder() -> str:
     )
 
 
-def _even(image: ImageU8) -> ImageU8:
+def even(image: ImageU8) -> ImageU8:
     """Repeat the last row or column of odd-sized images: 4:2:0 colour needs even sides."""
     below, right = image.shape[0] % 2, image.shape[1] % 2
     if not (below or right):
@@ -65,7 +65,7 @@ def _even(image: ImageU8) -> ImageU8:
     return np.asarray(padded, dtype=np.uint8)
 
 
-def _yuv_frame(planes: ImageU8) -> Any:
+def yuv_frame(planes: ImageU8) -> Any:
     """A frame over (H * 3 / 2, W) planes, without copying them where PyAV can do that."""
     if planes.shape[0] % 6:  # from_numpy_buffer rounds the height down to a multiple of four
         return av.VideoFrame.from_ndarray(planes, format="yuv420p")
@@ -81,6 +81,7 @@ class VideoWriter:
         audio_from: a file whose first audio track is copied.
         audio_start_s: that file's time of the first frame.
         pixel_aspect: width of a pixel by its height; None means square.
+        encoder: what encodes; None takes the first that this PyAV has.
 
     Raises:
         EvitError: the suffix is another, or there is no H.264 encoder.
@@ -94,6 +95,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         audio_start_s: Fraction = Fraction(0),
         pixel_aspect: Fraction | None = None,
+        encoder: str | None = None,
     ) -> None:
         if path.suffix.lower() not in SUFFIXES:
             raise EvitError(f"videos cannot be written as '{path.suffix}'", hint="use .mp4")
@@ -107,7 +109,7 @@ class VideoWriter:
         self._pixel_aspect = pixel_aspect
         self._audio_from = audio_from
         self._audio_start_s = audio_start_s
-        self._encoder = h264_encoder()
+        self._encoder = encoder or h264_encoder()
         self._partial = path.with_name(f".{path.stem}.evit-partial{path.suffix}")
         self._container: Any = None
         self._stream: Any = None
@@ -115,10 +117,9 @@ class VideoWriter:
         self._size_hw = (0, 0)
         self._end_s = Fraction(0)
 
-    def _open(self, image: ImageU8) -> None:
+    def _begin(self, add_video: Callable[[], None]) -> None:
         """Begin the file; sound that this container refuses is left out, not the whole movie."""
-        self._size_hw = (image.shape[0], image.shape[1])
-        self._add_video()
+        add_video()
         try:
             if self._audio_from is not None:
                 self._audio = AudioTrack.open(
@@ -128,16 +129,19 @@ class VideoWriter:
         except (EvitError, av.error.FFmpegError, ValueError) as error:
             if self._audio_from is None:
                 raise
-            self.abort()
+            self._remove_partial()
             why = error.message if isinstance(error, EvitError) else str(error)
             self.problem = f"the sound could not be carried over: {why.lower()}"
-            self._add_video()
+            add_video()
             self._container.start_encoding()
 
-    def _add_video(self) -> None:
+    def _new_container(self) -> Any:
         kind = _FORMATS[self.path.suffix.lower()]
         options = {} if kind == "matroska" else {"movflags": "+faststart"}
-        self._container = av.open(f"file:{self._partial}", "w", format=kind, options=options)
+        return av.open(f"file:{self._partial}", "w", format=kind, options=options)
+
+    def _add_video(self) -> None:
+        self._container = self._new_container()
         stream = self._container.add_stream(self._encoder, rate=self._rate)
         stream.height, stream.width = self._size_hw
         stream.pix_fmt = "yuv420p"
@@ -158,15 +162,16 @@ class VideoWriter:
         Raises:
             EvitError: the disk is full, or encoding failed.
         """
-        image = _even(image_rgb_u8)
+        image = even(image_rgb_u8)
         with self._explained():
             if self._container is None:
-                self._open(image)
+                self._size_hw = (image.shape[0], image.shape[1])
+                self._begin(self._add_video)
             if image.shape[:2] != self._size_hw:  # a camera or stream that changed its mode
                 resized = cv2.resize(image, self._size_hw[::-1], interpolation=cv2.INTER_AREA)
                 image = np.asarray(resized, dtype=np.uint8)
             planes = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)
-            frame = _yuv_frame(planes)
+            frame = yuv_frame(planes)
             self._last_pts = max(round(time_s / self._time_base), self._last_pts + 1)
             frame.pts = self._last_pts
             frame.time_base = self._time_base
@@ -187,18 +192,25 @@ class VideoWriter:
         try:
             with self._explained():
                 self._container.mux(self._stream.encode(None))
-                if self._audio is not None:
-                    self._audio.copy_until(self._end_s)
-                    if self._audio.problem:
-                        self.problem = f"the sound ends early: {self._audio.problem}"
-                self._container.close()
-                self._container = None
-                os.replace(self._partial, self.path)
+                self._finish_file()
         finally:
             self.abort()
 
+    def _finish_file(self) -> None:
+        """The rest of the sound, the index and the name."""
+        if self._audio is not None:
+            self._audio.copy_until(self._end_s)
+            if self._audio.problem:
+                self.problem = f"the sound ends early: {self._audio.problem}"
+        self._container.close()
+        self._container = None
+        os.replace(self._partial, self.path)
+
     def abort(self) -> None:
         """Throw away what was written so far."""
+        self._remove_partial()
+
+    def _remove_partial(self) -> None:
         if self._audio is not None:
             self._audio.close()
             self._audio = None

@@ -16,6 +16,7 @@ from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResB
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm, Residual
 from evit_cli.models.sam.model import Sam
+from evit_cli.models.sam.transformer import Attention
 from evit_cli.models.superres import SuperResolver
 from evit_cli.models.variants import Variant
 from evit_cli.types import Progress
@@ -24,6 +25,8 @@ _GAIN = 1.6
 """Of the variance, for a hard-swish or nothing behind a convolution."""
 _QUIET = 0.1
 """Factor on what residual branches add at the start."""
+_SHARP = 2.0
+"""Gain of the projections that compare places: attention then falls off within a few pixels."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ def start_model(
     if isinstance(model, SuperResolver):
         initialise_superres(model)
     elif isinstance(model, Sam):
-        # The decoder keeps PyTorch's own start: it has no residual branch that a norm ends.
         initialise(model.encoder, zero_residual=part.zero_init_residual)
+        initialise_decoder(model)
     else:
         initialise(model, zero_residual=part.zero_init_residual)
     if part.init is None:
@@ -96,6 +99,22 @@ def initialise(model: nn.Module, *, zero_residual: bool) -> None:
             norm = _last(residual.main).norm
             if isinstance(norm, nn.BatchNorm2d):
                 nn.init.zeros_(norm.weight)
+
+
+def initialise_decoder(model: Sam) -> None:
+    """Tokens and pixels begin by looking at the places they share.
+
+    Queries and keys between them start with one orthogonal projection, so that attention compares
+    places; everything else is PyTorch's start. Without that, a decoder rests at the empty mask for
+    longer.
+    """
+    for name, module in model.decoder.transformer.named_modules():
+        if isinstance(module, Attention) and not name.endswith("self_attention"):
+            nn.init.orthogonal_(module.query.weight, gain=_SHARP)
+            with torch.no_grad():
+                module.key.weight.copy_(module.query.weight)
+            nn.init.zeros_(module.query.bias)
+            nn.init.zeros_(module.key.bias)
 
 
 def initialise_superres(model: SuperResolver) -> None:

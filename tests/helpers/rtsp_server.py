@@ -53,6 +53,7 @@ class Camera:
         size_hw: of the picture.
         end: what comes after the last frame.
         password: what the client must give, "user:password".
+        port: where to listen; 0 takes a free one.
         url: where it is, once it runs.
         requests: methods asked for so far.
     """
@@ -62,6 +63,7 @@ class Camera:
     size_hw: tuple[int, int] = (96, 128)
     end: End = End.BYE
     password: str = ""
+    port: int = 0
     url: str = ""
     requests: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -178,7 +180,7 @@ class RtspServer:
         members = {"camera": self._camera, "encoded": _encoded(self._camera)}
         handler = type("Handler", (_Handler,), members)
         socketserver.ThreadingTCPServer.allow_reuse_address = True
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", self._camera.port), handler)
         self._server.daemon_threads = True
         self._camera.url = f"rtsp://127.0.0.1:{self._server.server_address[1]}/stream"
         threading.Thread(

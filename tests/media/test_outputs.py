@@ -181,6 +181,7 @@ def test_a_missing_encoder_is_found_out_first(
 ) -> None:
     source = find_source(str(video(tmp_path)[0]))
     monkeypatch.setattr("evit_cli.media.video_writer.ENCODERS", ())
+    monkeypatch.setattr("evit_cli.media.encode._SOFTWARE", ())  # GStreamer may have one
     with pytest.raises(EvitError, match=r"no H\.264 encoder"):
         MovieOutput(OutputNames(source, ["overlay"], None), "overlay", source=source)
 

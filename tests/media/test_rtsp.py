@@ -16,6 +16,7 @@ from evit_cli.media.pipeline import Pipeline
 from tests.helpers.media_files import number_of, numbers_in
 from tests.helpers.rtsp_server import Camera, End, RtspServer
 
+pytestmark = pytest.mark.usefixtures("without_reconnecting")
 QUICK = 200
 """Frames per second at which a test does not take long."""
 
