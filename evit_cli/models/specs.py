@@ -95,6 +95,7 @@ class SamDecoderSpec:
         depth: two-way layers.
         downsample: cross-attention computes in `dim / downsample` channels.
         iou_width: hidden width of the head that predicts IoU.
+        drawn: prompts are also drawn beside the embedding (ours, for training on few data).
     """
 
     dim: int = 256
@@ -103,6 +104,7 @@ class SamDecoderSpec:
     depth: int = 2
     downsample: int = 2
     iou_width: int = 256
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

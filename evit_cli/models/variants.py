@@ -194,7 +194,7 @@ is there to compare.
 """
 
 _SAM_DECODER = SamDecoderSpec()
-_SMALL_DECODER = SamDecoderSpec(dim=128, mlp_width=512, iou_width=128)
+_SMALL_DECODER = SamDecoderSpec(dim=128, mlp_width=512, iou_width=128, drawn=True)
 
 
 def _sam(name: str, backbone: str, head: SamHeadSpec) -> Variant:

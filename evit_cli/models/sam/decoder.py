@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_cli.models.layers import LayerNorm2d
+from evit_cli.models.sam.drawn import DrawnPrompts
 from evit_cli.models.sam.prompts import ABSENT, PromptEncoder
 from evit_cli.models.sam.transformer import TwoWayTransformer
 from evit_cli.models.specs import SamDecoderSpec
@@ -57,6 +58,7 @@ class SamDecoder(nn.Module):
         dim = spec.dim
         self.takes_absent = False
         self.prompts = PromptEncoder(dim)
+        self.drawn = DrawnPrompts(dim) if spec.drawn else None
         self.iou_token = nn.Parameter(torch.randn(1, dim))
         self.mask_tokens = nn.Parameter(torch.randn(MASKS, dim))
         self.transformer = TwoWayTransformer(
@@ -104,6 +106,8 @@ class SamDecoder(nn.Module):
         )
         image = embedding + self.prompts.map(mask_input, has_mask)
         side = image.shape[-1]
+        if self.drawn is not None:
+            image = image + self.drawn(points_xy, labels, side)
         places = self.prompts.places.of_grid(side).flatten(2).transpose(1, 2)
         pixels = image.flatten(2).transpose(1, 2)  # (P or 1, 4096, dim)
         tokens, pixels = self.transformer(tokens, pixels, places, self._bias(labels))
