@@ -68,4 +68,4 @@ class DrawnPrompts(nn.Module):
     def forward(self, points_xy: Tensor, labels: Tensor, side: int) -> Tensor:
         """See `picture`; -> (P, dim, side, side)."""
         drawn = self.picture(points_xy, labels, side)
-        return self.mix(drawn.to(self.mix[0].weight.dtype))  # type: ignore[no-any-return]
+        return self.mix(drawn.to(next(self.mix.parameters()).dtype))  # type: ignore[no-any-return]
