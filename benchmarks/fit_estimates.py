@@ -33,8 +33,8 @@ from evit_cli.bench.estimates.roofline import ceilings_of, transferred_bytes, wo
 from evit_cli.bench.published import published_rows
 from evit_cli.bench.row import Row
 from evit_cli.config.device import load_profile
-from evit_cli.models.variants import BACKBONES, VARIANTS, SegmentHeadSpec, Variant
-from evit_cli.types import Precision, Task
+from evit_cli.models.variants import VARIANTS, Variant
+from evit_cli.types import Precision
 from evit_cli.weights.catalog import find_entry
 
 DEVICES = ("jetson-agx-orin", "jetson-nano", "a100")
@@ -42,23 +42,11 @@ LENT = {"jetson-agx-orin": ("a100",)}
 """Whose coefficients are tried on whose rows: both have tensor cores of one generation."""
 COMMAND = "python -m benchmarks.fit_estimates"
 
-_SAM_NECKS = {
-    "sam-l0": (4, 1), "sam-l1": (8, 1), "sam-l2": (12, 1), "sam-xl0": (6, 4), "sam-xl1": (12, 4)
-}  # fmt: skip
-"""Depth and expansion. A SAM image encoder has the layers of a segmentation head of width 256 with
-256 outputs, besides a LayerNorm; its MACs come out as published. Goes when `models` has SAM."""
-
 
 def variant_of(name: str) -> Variant | None:
     """The layers behind a published name; None where they are not known."""
     entry = find_entry(name)
-    variant = VARIANTS.get(entry.variant if entry else name)
-    if variant is None and name in _SAM_NECKS:
-        depth, expand = _SAM_NECKS[name]
-        head = SegmentHeadSpec(256, depth, expand, "fmb", None)
-        backbone = BACKBONES[name.removeprefix("sam-")]
-        variant = Variant(name, Task.SEGMENT, backbone, head, 256, "sa1b")
-    return variant
+    return VARIANTS.get(entry.variant if entry else name)
 
 
 def rows_of(device: str) -> list[tuple[Row, Variant]]:

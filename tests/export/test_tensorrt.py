@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shlex
 import signal
+import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,30 +22,12 @@ from evit_cli.runtime.container import model_length
 from evit_cli.runtime.description import description_path, read_description
 from evit_cli.types import EXPORTED, ImageSize, Precision
 from tests.helpers.tensorrt_engine import read_header
+from tests.helpers.tensorrt_interrupted import Counted
 from tests.helpers.tensorrt_models import Tiny
 from tests.helpers.tensorrt_rules import problems
 from tests.helpers.tensorrt_standin import VERSIONS, Board, MemoryPoolType, install
 
 ORIN = load_profile("orin")
-
-
-class Counted:
-    """A `Progress` that remembers."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[int | None, str]] = []
-        self.steps, self.closed = 0, 0
-        self.phases: list[object] = []
-
-    def start(self, total: int | None, unit: str) -> None:
-        self.started.append((total, unit))
-
-    def advance(self, done: int, **fields: object) -> None:
-        self.steps += done
-        self.phases.append(fields["phase"])
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 @pytest.fixture(params=VERSIONS)
@@ -108,29 +90,24 @@ def test_progress_counts_the_builders_steps(board: Board, tmp_path: Path) -> Non
     assert seen.closed == 1
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_build_and_leaves_nothing(
-    board: Board, tmp_path: Path, number: signal.Signals
+    version: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    def interrupt(phase: str, step: int) -> None:
-        if (phase, step) == ("Timing Kernels", 1):
-            os.kill(os.getpid(), number)
-            time.sleep(0.6)  # the main thread looks up five times a second
-
-    board.on_step = interrupt
-    seen = Counted()
-    tiny = Tiny()
-    onnx_file = tiny.save(tmp_path / "tiny.onnx")
-    with pytest.raises(KeyboardInterrupt) as caught:
-        build_engine(
-            onnx_file,
-            tmp_path / "tiny.engine",
-            request=EngineRequest(tiny.description),
-            progress=seen,
-        )
-    assert getattr(caught.value, "exit_code", 130) == (130 if number is signal.SIGINT else 143)
-    assert seen.closed == 1
-    assert seen.steps == 2  # the builder was told to stop in the step of the signal
+    command = [sys.executable, "-m", "tests.helpers.tensorrt_interrupted"]
+    done = subprocess.run(
+        [*command, version, str(int(number)), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {
+        "exit_code": 130 if number is signal.SIGINT else 143,
+        "steps": 2,  # the builder was told to stop in the step of the signal
+        "closed": 1,
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
 
