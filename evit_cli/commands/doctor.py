@@ -57,6 +57,7 @@ def doctor(
 
     Exits with 0 when everything evit requires is fine, with 1 when something required is broken.
     """
+    from evit_cli.bench.machine.clocks import read_clocks
     from evit_cli.config.checks import HubSettings, Surroundings, run_checks
     from evit_cli.config.machine import read_machine
     from evit_cli.weights import hub
@@ -66,6 +67,7 @@ def doctor(
         machine=read_machine(),
         hub=HubSettings(hub.cache_dir(), hub.is_offline(False), hub.endpoint()),
         cwd=Path.cwd(),
+        clocks_pinned=read_clocks().pinned,
     )
     checks = run_checks(around, deep=deep, network=network)
     rows = [_row(check) for check in checks]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +26,7 @@ from evit_cli.bench.machine.processor import (
     virtual_machine,
 )
 from evit_cli.config.machine import Machine, Runner, read_machine, read_text, run_tool
+from evit_cli.config.power import JetsonPower, asking, read_power
 from evit_cli.types import Backend
 
 # Names under which a runtime may be installed; the first that is there counts.
@@ -57,11 +57,13 @@ def read_environment(
     Returns:
         Of these keys those that are known: cpu, architecture, cores (that may be used), threads,
         memory_gib, os, container, virtual_machine, governor, turbo, clocks_mhz (now, limit, max,
-        gpu), gpu (name, driver), power_mode, jetson_clocks, temperatures_c, load (1, 5 and 15
+        gpu, memory), gpu (name, driver), power_mode, jetson_clocks, tegrastats (gpu_percent,
+        memory_percent, power_mw by rail, all before the runs), temperatures_c, load (1, 5 and 15
         minutes), versions (evit, python, numpy and the backend's runtime).
     """
     machine = read_machine(root, run)
     clocks = read_clocks(root)
+    power = read_power(root, asking(run)) if machine.is_tegra else JetsonPower()
     parts: dict[str, Callable[[], Any]] = {
         "cpu": lambda: cpu_name(root, run) or machine.android_soc,
         "architecture": lambda: machine.machine,
@@ -73,10 +75,11 @@ def read_environment(
         "virtual_machine": lambda: virtual_machine(root, run),
         "governor": lambda: clocks.governor,
         "turbo": lambda: turbo(root),
-        "clocks_mhz": lambda: _clocks_mhz(clocks),
+        "clocks_mhz": lambda: _clocks_mhz(clocks, power),
         "gpu": lambda: _gpu(machine),
-        "power_mode": lambda: _power_mode(machine, root, run),
-        "jetson_clocks": lambda: clocks.pinned if machine.is_tegra else None,
+        "power_mode": lambda: _power_mode(machine, power, root, run),
+        "jetson_clocks": lambda: _pinned(clocks, power) if machine.is_tegra else None,
+        "tegrastats": lambda: _tegrastats(power),
         "temperatures_c": lambda: temperatures_c(root),
         "load": lambda: _load(root),
         "versions": lambda: _versions(backend),
@@ -91,8 +94,9 @@ def read_environment(
     return environment
 
 
-def _clocks_mhz(clocks: Clocks) -> dict[str, int]:
+def _clocks_mhz(clocks: Clocks, power: JetsonPower) -> dict[str, int]:
     rates = {"now": clocks.now, "limit": clocks.limit, "max": clocks.top, "gpu": clocks.gpu}
+    rates["memory"] = power.memory_mhz
     return {name: round(rate) for name, rate in rates.items() if rate}
 
 
@@ -104,13 +108,25 @@ def _gpu(machine: Machine) -> dict[str, str]:
     return {"name": first.name, **({"driver": first.driver} if first.driver else {})}
 
 
-def _power_mode(machine: Machine, root: Path, run: Runner) -> str:
+def _pinned(clocks: Clocks, power: JetsonPower) -> bool | None:
+    """`jetson_clocks --show` knows the memory too, but tells root only; files know CPU and GPU."""
+    return clocks.pinned if power.pinned is None else power.pinned
+
+
+def _tegrastats(power: JetsonPower) -> dict[str, Any]:
+    state = power.state
+    seen = {
+        "gpu_percent": state.gpu_percent,
+        "memory_percent": state.memory_percent,
+        "power_mw": state.power_mw or None,
+    }
+    return {name: value for name, value in seen.items() if value is not None}
+
+
+def _power_mode(machine: Machine, power: JetsonPower, root: Path, run: Runner) -> str:
     """A Jetson's mode, a GPU's power limit, or a laptop's profile."""
     if machine.is_tegra:
-        mode = re.search(r"NV Power Mode:\s*(.+?)\s*$", run(("nvpmodel", "-q")), re.MULTILINE)
-        # A container has not the tool, but may see its file.
-        kept = re.search(r"pmode:0*(\d+)", read_text(root / "var/lib/nvpmodel/status"))
-        return mode[1] if mode else f"mode {kept[1]}" if kept else ""
+        return power.mode.name or str(power.mode)
     limit = query_gpu(run, "power.limit") if machine.gpus else None
     watts = number(limit[0]) if limit else None
     if watts is not None:

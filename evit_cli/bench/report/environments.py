@@ -9,7 +9,7 @@ from typing import Any
 
 from evit_cli.bench.row import Row
 
-_CHANGES = ("load", "temperatures_c", "clocks_mhz", "threads")
+_CHANGES = ("load", "temperatures_c", "clocks_mhz", "threads", "tegrastats")
 """What differs from one row to the next on one machine, and is shown as what was seen."""
 _LABELS = {
     "cpu": "CPU",
@@ -19,6 +19,7 @@ _LABELS = {
     "clocks_mhz": "clocks, MHz",
     "temperatures_c": "temperatures, °C",
     "jetson_clocks": "clocks pinned",
+    "tegrastats": "before the runs",
 }
 _FIRST = ("cpu", "gpu", "cores", "memory_gib", "power_mode", "governor", "turbo", "clocks_mhz")
 _SHOWN = 4

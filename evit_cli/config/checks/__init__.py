@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evit_cli.config.checks import hub, libraries, media, system
+from evit_cli.config.checks import hub, libraries, media, power, system
 from evit_cli.config.checks.result import (
     Check,
     HubSettings,
@@ -39,6 +39,7 @@ def run_checks(
         *guarded("cpu", lambda: system.check_cpu(around)),
         *guarded("memory", lambda: system.check_memory(around)),
         *guarded("gpu", lambda: system.check_gpu(around)),
+        *guarded("power", lambda: power.check_power(around)),
         *guarded("device profile", lambda: system.check_profile(around)),
         *guarded("libraries", libraries.check_base_libraries, level=Level.REQUIRED),
         *guarded(

@@ -67,12 +67,15 @@ class Surroundings:
         hub: where weights come from and are kept.
         root: where the file tree starts.
         cwd: where outputs would be written.
+        clocks_pinned: of a Jetson, whether CPU and GPU keep one rate, as the bench sees it; None
+            where it cannot be seen.
     """
 
     machine: Machine
     hub: HubSettings
     root: Path = Path("/")
     cwd: Path = Path(".")
+    clocks_pinned: bool | None = None
 
 
 def first_line(error: BaseException) -> str:
