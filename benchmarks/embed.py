@@ -1,8 +1,8 @@
-"""Puts a trained model into the package: `python -m benchmarks.embed WEIGHTS NAME HxW`.
+"""Puts a trained model into the package: `python -m benchmarks.embed WEIGHTS NAME HxW [fp16]`.
 
-Writes `assets/models/NAME.safetensors`, `.tflite` and `.json`; the model card `NAME.md` and the
-line in `weights/embedded.py` are written by hand, with what was measured. `WEIGHTS` may be the
-embedded file itself, to export it anew.
+Writes `assets/models/NAME.safetensors`, `.tflite` and `.json` (two each of a promptable model); the
+model card `NAME.md` and the line in `weights/embedded.py` are written by hand, with what was
+measured. `WEIGHTS` may be the embedded file itself, to export it anew.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from evit_cli.errors import EvitError, UsageError
 from evit_cli.export.images import load_images
 from evit_cli.export.job import ExportJob, run_export
 from evit_cli.export.plan import ExportRequest, make_plan
-from evit_cli.types import Backend, ImageSize
+from evit_cli.types import Backend, ImageSize, Precision
 from evit_cli.weights.checkpoint import save_weights
 from evit_cli.weights.embedded import EMBEDDED
 from evit_cli.weights.load import load_model
 
 
-def embed(weights: Path, name: str, size_hw: ImageSize) -> str:
+def embed(weights: Path, name: str, size_hw: ImageSize, precision: Precision) -> str:
     """Save the weights and the artifact under `name`; returns how they compare.
 
     Raises:
@@ -37,7 +37,9 @@ def embed(weights: Path, name: str, size_hw: ImageSize) -> str:
         info = replace(loaded.info, name=name, licence=target.licence, source="")
         save_weights(target.weights, loaded.model.state_dict(), info, loaded.variant)
     own = load_model(weights=target.weights)
-    request = ExportRequest(Backend.TFLITE, size_hw=size_hw, out=target.artifact)
+    request = ExportRequest(
+        Backend.TFLITE, precision=precision, size_hw=size_hw, out=target.artifact
+    )
     plan = make_plan(request, replace(own.info, source=""))
     job = ExportJob(plan, own.model, images=load_images(None, limit=8), force=True)
     verification = run_export(job).verification
@@ -51,9 +53,10 @@ def main() -> int:
     parser.add_argument("weights", type=Path)
     parser.add_argument("name")
     parser.add_argument("size", type=ImageSize.parse)
+    parser.add_argument("precision", type=Precision, nargs="?", default=Precision.FP32)
     options = parser.parse_args()
     try:
-        print(embed(options.weights, options.name, options.size))
+        print(embed(options.weights, options.name, options.size, options.precision))
     except EvitError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return error.exit_code

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -24,12 +23,12 @@ from evit_cli.commands.options import (
     examples,
     split_list,
 )
+from evit_cli.commands.run_output import end_run, rows_to
 from evit_cli.commands.sam_page import serve
-from evit_cli.errors import EXIT_INTERRUPTED
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
-    from evit_cli.inference.sam_job import SamReport
+    pass
 
 _EXAMPLES = examples(
     "evit sam dog.jpg --point 320,240 --point 100,80,0",
@@ -120,38 +119,9 @@ def sam(
             predictor,
             request,
             progress=progress_for(sink),
-            on_row=_rows_to(sink) if json_output else None,
+            on_row=rows_to(sink) if json_output else None,
         )
-    _render(sink, report)
-    if report.interrupted is not None:
-        raise typer.Exit(getattr(report.interrupted, "exit_code", EXIT_INTERRUPTED))
-
-
-def _rows_to(sink: Sink) -> Callable[[dict[str, Any]], None]:
-    """Print rows; when nobody reads them any more, end the run as Ctrl-C does."""
-    from evit_cli.media.pipeline import ReaderGone
-
-    def show(row: dict[str, Any]) -> None:
-        try:
-            sink.json(row)
-        except BrokenPipeError as error:
-            sink.silence()
-            raise ReaderGone from error
-
-    return show
-
-
-def _render(sink: Sink, report: SamReport) -> None:
-    for path in report.written:
-        sink.line(str(path))
-    sink.json({"summary": report.summary()})
-    if report.skipped.count:
-        sink.warn(f"skipped {report.skipped.count}: {report.skipped.first[0]}")
-    for note in report.notes:
-        sink.warn(note)
-    if report.dropped:
-        sink.say(f"{report.dropped} live frames were overtaken by newer ones")
-    sink.say(report.sentence)
+    end_run(sink, report)
 
 
 def register(app: typer.Typer) -> None:

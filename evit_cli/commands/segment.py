@@ -25,20 +25,19 @@ from evit_cli.commands.options import (
     parse_size,
     split_list,
 )
+from evit_cli.commands.run_output import end_run, rows_to
 from evit_cli.commands.segment_options import (
     Save,
     StreamTo,
     StreamToken,
     kinds_to_save,
-    rows_to,
     streaming,
     window,
 )
-from evit_cli.errors import EXIT_INTERRUPTED
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
-    from evit_cli.inference.segment_job import SegmentReport
+    pass
 
 DEFAULT_MODEL = "seg-b0-street"
 _EXAMPLES = examples(
@@ -132,28 +131,7 @@ def segment(
                 show=window("evit segment") if show else None,
                 stream=live,
             )
-    _render(sink, report)
-    if report.interrupted is not None:
-        raise typer.Exit(getattr(report.interrupted, "exit_code", EXIT_INTERRUPTED))
-
-
-def _render(sink: Sink, report: SegmentReport) -> None:
-    for path in report.written:
-        sink.line(str(path))
-    sink.json({"summary": report.summary()})
-    if report.skipped.count:
-        sink.warn(f"skipped {report.skipped.count}: {report.skipped.first[0]}")
-    for note in report.notes:
-        sink.warn(note)
-    if report.dropped:
-        sink.say(f"{report.dropped} live frames were overtaken by newer ones")
-    shares = ", ".join(f"{name} {share:.1%}" for name, share in list(report.shares.items())[:8])
-    sink.say(f"pixels: {shares}")
-    ended = "interrupted after" if report.interrupted else "done:"
-    sink.say(
-        f"{ended} {report.frames} frames in {report.seconds:.1f} s, {report.fps:.1f} frames/s, "
-        f"model {report.model_ms:.0f} ms"
-    )
+    end_run(sink, report)
 
 
 def register(app: typer.Typer) -> None:

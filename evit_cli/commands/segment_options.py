@@ -64,20 +64,6 @@ def kinds_to_save(save: str | None, out: Path | None, *, streamed: bool) -> list
     return []
 
 
-def rows_to(sink: Sink) -> Callable[[dict[str, Any]], None]:
-    """Print rows; when nobody reads them any more, end the run as Ctrl-C does."""
-    from evit_cli.media.pipeline import ReaderGone
-
-    def show(row: dict[str, Any]) -> None:
-        try:
-            sink.json(row)
-        except BrokenPipeError as error:
-            sink.silence()
-            raise ReaderGone from error
-
-    return show
-
-
 def window(title: str) -> Callable[[Any], None]:
     """Show pictures on the screen."""
     from evit_cli.ui.window import Window

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,12 +22,13 @@ from evit_cli.commands.options import (
     examples,
     open_model,
 )
-from evit_cli.errors import EXIT_INTERRUPTED, UsageError
+from evit_cli.commands.run_output import end_run, rows_to
+from evit_cli.errors import UsageError
 from evit_cli.types import Task
 from evit_cli.ui.sink import Sink
 
 if TYPE_CHECKING:
-    from evit_cli.inference.upscale_job import UpscaleReport
+    pass
 
 _EXAMPLES = examples(
     "evit upscale photo.jpg",
@@ -107,11 +107,9 @@ def upscale(
             upscaler,
             request,
             progress=progress_for(sink),
-            on_row=_rows_to(sink) if json_output else None,
+            on_row=rows_to(sink) if json_output else None,
         )
-    _render(sink, report)
-    if report.interrupted is not None:
-        raise typer.Exit(getattr(report.interrupted, "exit_code", EXIT_INTERRUPTED))
+    end_run(sink, report)
 
 
 def default_model() -> str:
@@ -129,37 +127,6 @@ def default_model() -> str:
             hint="name one with --model, or trained weights with --weights",
         )
     return found
-
-
-def _rows_to(sink: Sink) -> Callable[[dict[str, Any]], None]:
-    """Print rows; when nobody reads them any more, end the run as Ctrl-C does."""
-    from evit_cli.media.pipeline import ReaderGone
-
-    def show(row: dict[str, Any]) -> None:
-        try:
-            sink.json(row)
-        except BrokenPipeError as error:
-            sink.silence()
-            raise ReaderGone from error
-
-    return show
-
-
-def _render(sink: Sink, report: UpscaleReport) -> None:
-    for path in report.written:
-        sink.line(str(path))
-    sink.json({"summary": report.summary()})
-    if report.skipped.count:
-        sink.warn(f"skipped {report.skipped.count}: {report.skipped.first[0]}")
-    for note in report.notes:
-        sink.warn(note)
-    if report.dropped:
-        sink.say(f"{report.dropped} live frames were overtaken by newer ones")
-    ended = "interrupted after" if report.interrupted else "done:"
-    sink.say(
-        f"{ended} {report.frames} frames in {report.seconds:.1f} s, {report.fps:.2f} frames/s, "
-        f"model {report.model_ms:.0f} ms in {report.tiles} tiles"
-    )
 
 
 def register(app: typer.Typer) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evit_cli.errors import EvitError, UsageError
 from evit_cli.inference.mask_generator import GeneratorOptions, MaskGenerator
+from evit_cli.inference.run_report import (
+    RunReport,
+    Stopwatch,
+    check_any_frame,
+    expected_frames,
+    frame_name,
+)
 from evit_cli.inference.sam_objects import SamResult, find_objects, generated_objects
 from evit_cli.inference.sam_predictor import SamPredictor
 from evit_cli.inference.sam_prompts import Asked, ObjectPrompt, check_inside
 from evit_cli.inference.sam_track import Tracker, TrackOptions
 from evit_cli.inference.sam_writers import SAVE_KINDS, SamWriter, default_save
-from evit_cli.media.frame import Frame, Problems, Source, SourceKind
+from evit_cli.media.frame import Frame, Source, SourceKind
 from evit_cli.media.images import ImageSource
 from evit_cli.media.open import open_source
 from evit_cli.media.pipeline import Pipeline
@@ -28,7 +32,6 @@ from evit_cli.types import NoProgress, Progress
 
 __all__ = ["SAVE_KINDS", "SamReport", "SamRequest", "check_request", "sam_source"]
 
-_TIMES_KEPT = 1000
 _THREE_WAYS = "--point x,y or --box x0,y0,x1,y1 (both may repeat), --everything, or --prompts FILE"
 
 
@@ -67,65 +70,35 @@ class SamRequest:
         return max(each) == 1
 
 
-@dataclass(frozen=True)
-class SamReport:
+@dataclass(frozen=True, kw_only=True)
+class SamReport(RunReport):
     """What a run did.
 
     Attributes:
-        written: files and folders, absolute.
-        frames: how many images or frames were worked on.
-        objects: how many objects were found in all of them.
+        objects: how many objects were found in all images or frames.
         lost: how often an object of a video was not seen in a frame.
-        skipped: what could not be decoded, or whose prompts lay outside.
-        dropped: frames of a live source that came too fast.
-        seconds: wall time of the run.
-        model_ms: median time of encoder and decoder per frame over the last 1000, milliseconds.
         tracked: whether it was a video.
-        interrupted: the signal's exception class if the run was cut short.
-        notes: what the user should hear besides.
     """
 
-    written: list[Path]
-    frames: int
     objects: int
     lost: int
-    skipped: Problems
-    dropped: int
-    seconds: float
-    model_ms: float
     tracked: bool
-    interrupted: type[KeyboardInterrupt] | None
-    notes: list[str]
-
-    @property
-    def fps(self) -> float:
-        """Frames per second over everything: decoding, the model, drawing and encoding."""
-        return self.frames / self.seconds if self.seconds else 0.0
 
     @property
     def sentence(self) -> str:
         """The report for people."""
-        ended = "interrupted after" if self.interrupted else "done:"
-        words = f"{ended} {self.frames} images, {self.objects} objects"
+        words = f"{self.ended} {self.frames} images, {self.objects} objects"
         if self.tracked:
-            words = f"{ended} {self.frames} frames, tracked by re-prompting, {self.lost} times lost"
+            how = f"tracked by re-prompting, {self.lost} times lost"
+            words = f"{self.ended} {self.frames} frames, {how}"
         return f"{words}, in {self.seconds:.1f} s, model {self.model_ms:.0f} ms"
 
     def summary(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
-        return {
-            "written": [str(path) for path in self.written],
-            "frames": self.frames,
+        return super().summary() | {
             "objects": self.objects,
             "lost": self.lost,
-            "skipped": self.skipped.count,
-            "problems": [*self.skipped.first, *self.notes],
-            "dropped": self.dropped,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 3),
-            "model_ms": round(self.model_ms, 3),
             "method": "tracking by re-prompting" if self.tracked else "prompts per image",
-            "interrupted": self.interrupted is not None,
         }
 
 
@@ -147,11 +120,8 @@ def open_frames(source: str | None, asked: Asked) -> AbstractContextManager[Sour
 
 def frame_row(frame: Frame, result: SamResult, *, video: bool) -> dict[str, Any]:
     """One image's or frame's objects as plain values for JSON."""
-    row: dict[str, Any] = {"frame": frame.index, "name": frame.name}
-    if frame.time_s is not None:
-        row["time_s"] = round(float(frame.time_s), 6)
     objects = [one.row() | ({"lost": one.lost} if video else {}) for one in result.objects]
-    return row | {
+    return frame_name(frame) | {
         "size_hw": list(result.image_hw),
         "model_ms": round(result.model_ms, 3),
         "objects": objects,
@@ -253,12 +223,12 @@ class _Tally:
 
     def __init__(self) -> None:
         self.frames = self.objects = self.lost = 0
-        self.times: deque[float] = deque(maxlen=_TIMES_KEPT)
+        self.watch = Stopwatch()
         self.notes: dict[str, None] = {}
 
     def add(self, result: SamResult) -> None:
         self.frames += 1
-        self.times.append(result.model_ms)
+        self.watch.add(result.model_ms)
         lost = sum(one.lost for one in result.objects)
         self.lost += lost
         self.objects += len(result.objects) - lost
@@ -297,7 +267,6 @@ def sam_source(
     video = source.kind is not SourceKind.IMAGES
     unkept = ["embeddings are kept of prompted still images only"]
     unkept = unkept if predictor.caches and (video or by_point) else []
-    started = time.perf_counter()
 
     def after(frame: Frame, result: SamResult | None) -> None:
         if result is not None:
@@ -310,15 +279,14 @@ def sam_source(
 
     pipeline = Pipeline(source, work, writer, every=request.every, max_frames=request.max_frames)
     if not by_point:
-        progress.start(_expected(request, source), "frame" if video else "image")
+        expected = expected_frames(source, request.every, request.max_frames)
+        progress.start(expected, "frame" if video else "image")
     try:
         outcome = pipeline.run(after)
     finally:
         if not by_point:
             progress.close()
-    if tally.frames == 0 and outcome.interrupted is None:
-        detail = f": {source.skipped.first[0]}" if source.skipped.count else ""
-        raise EvitError(f"{source.name} gave no image{detail}")
+    check_any_frame(source, tally.frames, outcome.interrupted, "image")
     return SamReport(
         written=writer.written,
         frames=tally.frames,
@@ -326,16 +294,9 @@ def sam_source(
         lost=tally.lost,
         skipped=source.skipped,
         dropped=source.dropped,
-        seconds=time.perf_counter() - started,
-        model_ms=float(np.median(tally.times)) if tally.times else 0.0,
+        seconds=tally.watch.seconds,
+        model_ms=tally.watch.model_ms,
         tracked=video,
         interrupted=outcome.interrupted,
         notes=[*tally.notes, *writer.notes, *predictor.notes, *unkept],
     )
-
-
-def _expected(request: SamRequest, source: Source) -> int | None:
-    count = source.frame_count
-    if count is None:
-        return None
-    return min(-(-count // request.every), request.max_frames or count)

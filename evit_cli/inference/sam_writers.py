@@ -201,11 +201,14 @@ def mask_picture(one: SamObject) -> Picture:
 
 
 def cutout_picture(frame: Frame, one: SamObject) -> Picture:
-    """The picture cut to an object's box, and its mask as transparency."""
+    """The picture cut to an object's box, black where it is not, and its mask as transparency.
+
+    What a cut-out leaves out must not come back when a viewer ignores transparency.
+    """
     alpha = one.window.astype(np.uint8) * np.uint8(255)
     if frame.alpha is not None:
         alpha = np.minimum(alpha, frame.alpha[one.place])
-    return frame.image_rgb_u8[one.place], alpha
+    return np.where(one.window[..., None], frame.image_rgb_u8[one.place], np.uint8(0)), alpha
 
 
 def number_map(objects: Sequence[SamObject], image_hw: tuple[int, int]) -> npt.NDArray[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from evit_cli.errors import EvitError, UsageError, suggest
+from evit_cli.errors import UsageError, suggest
+from evit_cli.inference.run_report import (
+    RunReport,
+    Stopwatch,
+    check_any_frame,
+    expected_frames,
+    frame_name,
+)
 from evit_cli.inference.segmenter import Segmentation, Segmenter
 from evit_cli.media.drawing import Palette, blend, draw_legend, keep_classes
 from evit_cli.media.frame import (
     Frame,
     ImageU8,
-    Problems,
     Source,
     SourceKind,
     live_counts,
@@ -41,7 +45,6 @@ if TYPE_CHECKING:
 
 SAVE_KINDS = ("overlay", "mask", "color", "json")
 _SMALLEST_REPORTED_SHARE = 1e-6
-_TIMES_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -73,55 +76,32 @@ class SegmentRequest:
     encode_on: Board = Board.SOFTWARE
 
 
-@dataclass(frozen=True)
-class SegmentReport:
+@dataclass(frozen=True, kw_only=True)
+class SegmentReport(RunReport):
     """What a run did.
 
     Attributes:
-        written: the files, absolute.
-        frames: how many were segmented.
-        skipped: what could not be decoded.
-        dropped: frames of a live source that came too fast.
+        shares: mean share of the pixels per class name, in [0, 1], largest first.
         reconnects: how often a live source was lost and came back.
         told: what the source had to say when it was opened, lost and found.
-        shares: mean share of the pixels per class name, in [0, 1], largest first.
-        seconds: wall time of the run.
-        model_ms: median time of the model per frame over the last 1000, milliseconds.
-        interrupted: the signal's exception class if the run was cut short.
-        notes: what could not be carried over from the source, such as its sound.
     """
 
-    written: list[Path]
-    frames: int
-    skipped: Problems
-    dropped: int
     shares: dict[str, float]
-    seconds: float
-    model_ms: float
-    interrupted: type[KeyboardInterrupt] | None = None
-    notes: Sequence[str] = ()
     reconnects: int = 0
     told: Sequence[str] = ()
 
     @property
-    def fps(self) -> float:
-        """Frames per second over everything: decoding, the model, drawing and encoding."""
-        return self.frames / self.seconds if self.seconds else 0.0
+    def sentence(self) -> str:
+        """The report for people."""
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in list(self.shares.items())[:8])
+        return f"pixels: {shares}\n{super().sentence}"
 
     def summary(self) -> dict[str, Any]:
         """The report as plain values for JSON."""
-        return {
-            "written": [str(path) for path in self.written],
-            "frames": self.frames,
-            "skipped": self.skipped.count,
+        return super().summary() | {
             "problems": [*self.skipped.first, *self.notes, *self.told],
-            "dropped": self.dropped,
             "reconnects": self.reconnects,
             "classes": self.shares,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 3),
-            "model_ms": round(self.model_ms, 3),
-            "interrupted": self.interrupted is not None,
         }
 
 
@@ -137,11 +117,8 @@ def named_shares(shares: npt.NDArray[np.float64], classes: ClassSet) -> dict[str
 
 def frame_row(frame: Frame, result: Segmentation, classes: ClassSet) -> dict[str, Any]:
     """One frame's results as plain values for JSON."""
-    row: dict[str, Any] = {"frame": frame.index, "name": frame.name}
-    if frame.time_s is not None:
-        row["time_s"] = round(float(frame.time_s), 6)
     height, width = result.class_map.shape
-    return row | {
+    return frame_name(frame) | {
         "size_hw": [height, width],
         "input_hw": list(result.input_hw),
         "model_ms": round(result.model_ms, 3),
@@ -322,15 +299,14 @@ def segment_source(
     writer = SegmentWriter(request, source)
     writer.use_classes(segmenter.classes)
     totals = np.zeros(len(segmenter.classes))
-    model_ms: deque[float] = deque(maxlen=_TIMES_KEPT)
-    started = time.perf_counter()
+    watch = Stopwatch()
     if stream is not None:
         stream.describe(**_facts(source, segmenter))
 
     def after(frame: Frame, result: Segmentation) -> None:
         nonlocal totals
         totals = totals + result.shares
-        model_ms.append(result.model_ms)
+        watch.add(result.model_ms)
         if on_row is not None:
             on_row(writer.row(frame, result))
         if show is not None:
@@ -351,25 +327,20 @@ def segment_source(
         every=request.every,
         max_frames=request.max_frames,
     )
-    expected = source.frame_count
-    if expected is not None:
-        expected = min(-(-expected // request.every), request.max_frames or expected)
-    progress.start(expected, "frame")
+    progress.start(expected_frames(source, request.every, request.max_frames), "frame")
     try:
         outcome = pipeline.run(after)
     finally:
         progress.close()
-    if outcome.frames == 0 and outcome.interrupted is None:
-        detail = f": {source.skipped.first[0]}" if source.skipped.count else ""
-        raise EvitError(f"{source.name} gave no frame{detail}")
+    check_any_frame(source, outcome.frames, outcome.interrupted, "frame")
     return SegmentReport(
         written=writer.written,
         frames=outcome.frames,
         skipped=source.skipped,
         dropped=source.dropped,
         shares=named_shares(totals / max(outcome.frames, 1), segmenter.classes),
-        seconds=time.perf_counter() - started,
-        model_ms=float(np.median(model_ms)) if model_ms else 0.0,
+        seconds=watch.seconds,
+        model_ms=watch.model_ms,
         interrupted=outcome.interrupted,
         notes=writer.notes,
         reconnects=reconnects(source),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from evit_cli.errors import EvitError
+from evit_cli.inference.run_report import (
+    RunReport,
+    Stopwatch,
+    check_any_frame,
+    expected_frames,
+    frame_name,
+)
 from evit_cli.inference.upscale_writers import (
     MovieWriter,
     StillsWriter,
@@ -19,72 +20,39 @@ from evit_cli.inference.upscale_writers import (
     writer_for,
 )
 from evit_cli.inference.upscaler import Upscaled, UpscaledDeep, Upscaler
-from evit_cli.media.frame import Frame, ImageU8, Problems, Source
+from evit_cli.media.frame import Frame, ImageU8, Source
 from evit_cli.media.pipeline import Pipeline
 from evit_cli.types import NoProgress, Progress
 
 __all__ = ["UpscaleReport", "UpscaleRequest", "check_request", "frame_row", "upscale_source"]
 
-_TIMES_KEPT = 1000
 
-
-@dataclass(frozen=True)
-class UpscaleReport:
+@dataclass(frozen=True, kw_only=True)
+class UpscaleReport(RunReport):
     """What a run did.
 
     Attributes:
-        written: the files, absolute.
-        frames: how many pictures were enlarged.
         tiles: how many times the model ran.
-        scale: how many times they are larger.
-        skipped: what could not be read.
-        dropped: frames of a live source that came too fast.
-        seconds: wall time of the run.
-        model_ms: median time of the model per picture over the last 1000, milliseconds.
-        interrupted: the signal's exception class if the run was cut short.
-        notes: what could not be kept of the source, and smaller tiles.
+        scale: how many times the pictures are larger.
     """
 
-    written: list[Path]
-    frames: int
     tiles: int
     scale: int
-    skipped: Problems
-    dropped: int
-    seconds: float
-    model_ms: float
-    interrupted: type[KeyboardInterrupt] | None
-    notes: list[str]
 
     @property
-    def fps(self) -> float:
-        """Pictures per second of wall time, reading and writing included."""
-        return self.frames / self.seconds if self.seconds else 0.0
+    def sentence(self) -> str:
+        """The report for people."""
+        return f"{super().sentence} in {self.tiles} tiles"
 
     def summary(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
-        return {
-            "written": [str(path) for path in self.written],
-            "frames": self.frames,
-            "tiles": self.tiles,
-            "scale": self.scale,
-            "skipped": self.skipped.count,
-            "dropped": self.dropped,
-            "seconds": round(self.seconds, 3),
-            "fps": round(self.fps, 3),
-            "model_ms": round(self.model_ms, 3),
-            "interrupted": self.interrupted is not None,
-            "problems": [*self.skipped.first, *self.notes],
-        }
+        return super().summary() | {"tiles": self.tiles, "scale": self.scale}
 
 
 def frame_row(frame: Frame, done: Upscaled | UpscaledDeep) -> dict[str, Any]:
     """What is told of one picture, as plain values."""
-    row: dict[str, Any] = {"frame": frame.index, "name": frame.name}
-    if frame.time_s is not None:
-        row["time_s"] = round(float(frame.time_s), 6)
     height, width = frame.image_rgb_u8.shape[:2]
-    return row | {
+    return frame_name(frame) | {
         "size_hw": [height, width],
         "upscaled_hw": [height * done.scale, width * done.scale],
         "tile_hw": list(done.tile_hw),
@@ -128,14 +96,12 @@ def upscale_source(
     """
     progress = progress or NoProgress()
     writer = writer_for(request, source)
-    times: deque[float] = deque(maxlen=_TIMES_KEPT)
-    frames = tiles = 0
-    started = time.perf_counter()
+    watch, frames, tiles = Stopwatch(), 0, 0
 
     def after(frame: Frame, done: Upscaled | UpscaledDeep) -> None:
         nonlocal frames, tiles
         frames, tiles = frames + 1, tiles + done.tiles
-        times.append(done.model_ms)
+        watch.add(done.model_ms)
         if on_row is not None:
             on_row(frame_row(frame, done))
 
@@ -144,9 +110,7 @@ def upscale_source(
     else:
         interrupted = _run_movie(writer, upscaler, request, progress, after)
     source = writer.source
-    if frames == 0 and interrupted is None:
-        detail = f": {source.skipped.first[0]}" if source.skipped.count else ""
-        raise EvitError(f"{source.name} gave no picture{detail}")
+    check_any_frame(source, frames, interrupted, "picture")
     return UpscaleReport(
         written=[path.resolve() for path in writer.written],
         frames=frames,
@@ -154,8 +118,8 @@ def upscale_source(
         scale=upscaler.scale,
         skipped=source.skipped,
         dropped=source.dropped,
-        seconds=time.perf_counter() - started,
-        model_ms=float(np.median(times)) if times else 0.0,
+        seconds=watch.seconds,
+        model_ms=watch.model_ms,
         interrupted=interrupted,
         notes=[*upscaler.notes, *writer.notes],
     )
@@ -205,10 +169,7 @@ def _run_movie(
         every=request.every,
         max_frames=request.max_frames,
     )
-    expected = source.frame_count
-    if expected is not None:
-        expected = min(-(-expected // request.every), request.max_frames or expected)
-    progress.start(expected, "frame")
+    progress.start(expected_frames(source, request.every, request.max_frames), "frame")
     try:
         return pipeline.run(told).interrupted
     finally:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evit_cli.errors import EvitError, UsageError
+from evit_cli.runtime.description import read_description
 from evit_cli.runtime.open import backend_of, open_artifact
 from evit_cli.runtime.sam_part import DECODER, ENCODER, SamPart
 from evit_cli.runtime.session import Session
@@ -286,6 +287,10 @@ def _embedded_pair(
 
     if model not in EMBEDDED or EMBEDDED[model].task is not Task.SAM:
         return None
-    if backend not in (None, Backend.TFLITE) or precision not in (None, Precision.FP32):
+    path = EMBEDDED[model].artifact
+    if backend not in (None, Backend.TFLITE) or precision not in (
+        None,
+        read_description(path).precision,
+    ):
         return None
-    return EMBEDDED[model].artifact if backend is not None or litert_available() else None
+    return path if backend is not None or litert_available() else None

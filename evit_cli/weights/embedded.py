@@ -1,7 +1,8 @@
 """Models that travel with evit: in `assets/models/`, each as weights, artifact and model card.
 
 NAME.safetensors    weights, for the torch backend and further training
-NAME.tflite         the artifact that the base installation runs, with NAME.tflite.json beside it
+NAME.tflite         the artifact that the base installation runs, with NAME.tflite.json beside it;
+                    of a promptable model there are two, NAME-encoder.tflite and NAME-decoder.tflite
 NAME.md             the model card: data, licence, recipe, metric, command
 """
 
@@ -41,8 +42,9 @@ class EmbeddedModel:
 
     @property
     def artifact(self) -> Path:
-        """The .tflite file."""
-        return _folder() / f"{self.name}.tflite"
+        """The .tflite file; of a promptable model its encoder, beside which its decoder lies."""
+        half = "-encoder" if self.task is Task.SAM else ""
+        return _folder() / f"{self.name}{half}.tflite"
 
     @property
     def card(self) -> Path:

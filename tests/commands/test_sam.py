@@ -115,6 +115,7 @@ def test_boxes_are_objects_and_everything_can_be_saved(evit: Any) -> None:
         assert agree(cv2.imread(f"out/a_masks/{name}.png", -1) == 255, colour)
         cutout = cv2.imread(f"out/a_cutouts/{name}.png", cv2.IMREAD_UNCHANGED)
         inside = cutout[cutout[:, :, 3] == 255][:, 2::-1]
+        assert not cutout[cutout[:, :, 3] == 0][:, :3].any()  # nothing hides behind transparency
         assert cutout.shape[2] == 4 and (np.abs(inside - np.array(colour)).max(axis=1) < 5).all()
     rows = json.loads(Path("out/a_rle.json").read_text())
     for row, colour in zip(rows, (RED, BLUE), strict=True):
