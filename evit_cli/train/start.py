@@ -15,6 +15,7 @@ from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.sam.drawn import DRAWN
 from evit_cli.models.sam.model import Sam
 from evit_cli.models.sam.transformer import Attention
 from evit_cli.models.superres import SuperResolver
@@ -27,6 +28,10 @@ _QUIET = 0.1
 """Factor on what residual branches add at the start."""
 _SHARP = 2.0
 """Gain of the projections that compare places: attention then falls off within a few pixels."""
+_QUIET_MASKS = 0.02
+"""Deviation of the last layers that mix masks, beside what is drawn."""
+_DRAWN_LOGITS = (4.0, -4.0, 5.0, -2.5)
+"""What a positive spot, a negative one, the inside of the box, and having a box begin to say."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def initialise_decoder(model: Sam) -> None:
 
     Queries and keys between them start with one orthogonal projection, so that attention compares
     places; everything else is PyTorch's start. Without that, a decoder rests at the empty mask for
-    longer.
+    longer. One that gets its prompts drawn begins with the box, or the spots of the clicks.
     """
     for name, module in model.decoder.transformer.named_modules():
         if isinstance(module, Attention) and not name.endswith("self_attention"):
@@ -115,6 +120,13 @@ def initialise_decoder(model: Sam) -> None:
                 module.key.weight.copy_(module.query.weight)
             nn.init.zeros_(module.query.bias)
             nn.init.zeros_(module.key.bias)
+    if model.decoder.drawn is not None:
+        for mlp in model.decoder.mask_weights:
+            last = mlp.layers[-1]
+            nn.init.trunc_normal_(last.weight, std=_QUIET_MASKS)
+            nn.init.zeros_(last.bias)
+            with torch.no_grad():
+                last.bias[-DRAWN:] = torch.tensor(_DRAWN_LOGITS)
 
 
 def initialise_superres(model: SuperResolver) -> None:

@@ -14,7 +14,7 @@ from evit_cli.config.recipe import load_recipe
 from evit_cli.data.loader import Batch, stack
 from evit_cli.data.sampling import Plan
 from evit_cli.errors import EvitError
-from evit_cli.models.sam.prompts import ABSENT
+from evit_cli.models.sam.prompts import ABSENT, LOWER_RIGHT, UPPER_LEFT
 from evit_cli.models.variants import get_variant
 from evit_cli.train.sam.task import SamTask
 from evit_cli.train.sam.validate import framed
@@ -278,6 +278,20 @@ def test_a_fresh_decoder_looks_where_the_prompt_is(tmp_path: Path) -> None:
             scores = attention.query(token) @ attention.key(pixels).transpose(1, 2)
         y, x = divmod(int(scores.argmax()), 64)
         assert max(abs(x - 15.5), abs(y - 47.5)) < 2
+
+
+def test_a_fresh_decoder_with_drawn_prompts_answers_with_the_box(tmp_path: Path) -> None:
+    part = load_recipe(write_recipe(tmp_path / "r.yaml", SAM)).model
+    torch.manual_seed(0)
+    decoder = start_model(part, get_variant("sam-b0")).model.decoder  # type: ignore[union-attr]
+    points = torch.tensor([[[256.0, 128.0], [768.0, 896.0]]])
+    labels = torch.tensor([[UPPER_LEFT, LOWER_RIGHT]], dtype=torch.float32)
+    with torch.no_grad():
+        masks = decoder(torch.randn(1, 128, 64, 64), points, labels)[0][0] > 0
+    box = torch.zeros(256, 256, dtype=torch.bool)
+    box[32:224, 64:192] = True
+    for mask in masks:
+        assert (mask & box).sum() / (mask | box).sum() > 0.9
 
 
 @pytest.mark.parametrize(

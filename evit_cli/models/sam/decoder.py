@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evit_cli.models.layers import LayerNorm2d
-from evit_cli.models.sam.drawn import DrawnPrompts
+from evit_cli.models.sam.drawn import DRAWN, DrawnPrompts
 from evit_cli.models.sam.prompts import ABSENT, PromptEncoder
 from evit_cli.models.sam.transformer import TwoWayTransformer
 from evit_cli.models.specs import SamDecoderSpec
@@ -75,7 +75,8 @@ class SamDecoder(nn.Module):
             nn.ConvTranspose2d(dim // 4, dim // 8, 2, stride=2),
             nn.GELU(),
         )
-        self.mask_weights = nn.ModuleList(Mlp((dim, dim, dim, dim // 8)) for _ in range(MASKS))
+        maps = dim // 8 + (DRAWN if spec.drawn else 0)
+        self.mask_weights = nn.ModuleList(Mlp((dim, dim, dim, maps)) for _ in range(MASKS))
         self.iou = Mlp((dim, spec.iou_width, spec.iou_width, MASKS))
 
     def forward(
@@ -117,6 +118,8 @@ class SamDecoder(nn.Module):
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.mask_weights)], dim=1
         )
         height, width = features.shape[-2:]
+        if self.drawn is not None:
+            features = torch.cat((features, self.drawn.picture(points_xy, labels, height)), dim=1)
         masks = (weights @ features.flatten(2)).reshape(-1, MASKS, height, width)
         return masks, self.iou(tokens[:, 0])
 

@@ -2,7 +2,8 @@
 
 A published decoder learns from eleven million images where a token's place is. A small one gets it
 drawn: boxes filled, clicks as spots, as in interactive segmentation (arXiv 2102.06583, section
-3.2), at the embedding's resolution.
+3.2). The drawing joins the embedding at its resolution, and the maps that masks are mixed of at
+theirs: the answer starts from the box, and learns where to leave it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from evit_cli.models.sam.prompts import FRAME, LOWER_RIGHT, NEGATIVE, POSITIVE, 
 
 _SPOT = 24.0
 """Deviation of a click's spot, pixels of the frame."""
-_CHANNELS = 4
+DRAWN = 4
+"""Channels of the picture."""
 
 
 class DrawnPrompts(nn.Module):
-    """A map of all prompts, to be added to the embedding.
+    """The drawing, and a map of it to be added to the embedding.
 
     Args:
         dim: channels of the embedding.
@@ -28,7 +30,7 @@ class DrawnPrompts(nn.Module):
     def __init__(self, dim: int, *, width: int = 32) -> None:
         super().__init__()
         self.mix = nn.Sequential(
-            nn.Conv2d(_CHANNELS, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, dim, 1)
+            nn.Conv2d(DRAWN, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, dim, 1)
         )
 
     def picture(self, points_xy: Tensor, labels: Tensor, side: int) -> Tensor:
