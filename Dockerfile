@@ -21,7 +21,7 @@ ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/evit/bin:$PATH
 
 RUN useradd --create-home --uid 10001 --groups video evit \
-    && install --directory --owner evit --group evit /out
+    && install --directory --owner evit --group evit /out /home/evit/.cache
 
 # The libraries, a layer that a change of evit leaves as it is.
 COPY pyproject.toml constraints.txt docs/containers/requirements.py /opt/evit-requirements/
