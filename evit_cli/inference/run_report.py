@@ -113,7 +113,8 @@ def check_any_frame(
     if frames or interrupted is not None:
         return
     detail = f": {source.skipped.first[0]}" if source.skipped.count else ""
-    raise EvitError(f"{source.name} gave no {what}{detail}")
+    hint = "copy or record it again, and look at it in a player" if detail else ""
+    raise EvitError(f"{source.name} gave no {what}{detail}", hint=hint)
 
 
 def frame_name(frame: Frame) -> dict[str, Any]:

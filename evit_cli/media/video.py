@@ -54,13 +54,20 @@ def open_container(url: str | Path | Any, *, shown: str = "the stream", **option
     except av.error.FileNotFoundError as error:
         raise EvitError(f"{shown} does not exist") from error
     except av.error.InvalidDataError as error:
-        raise EvitError(f"{shown} is not a video or image that can be read") from error
+        raise _unreadable(shown) from error
     except (av.error.FFmpegError, OSError) as error:
         raise EvitError(f"{shown} cannot be opened: {_why(error)}") from error
     if container.format.name in _TEXT_ART:
         container.close()
-        raise EvitError(f"{shown} is not a video or image that can be read")
+        raise _unreadable(shown)
     return container
+
+
+def _unreadable(shown: str) -> EvitError:
+    return EvitError(
+        f"{shown} is not a video or image that can be read",
+        hint="is it whole? copy or record it again if `ffprobe` cannot read it either",
+    )
 
 
 def _video_stream(container: Any, shown: str) -> Any:

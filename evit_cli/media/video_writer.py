@@ -137,7 +137,10 @@ class VideoWriter:
 
     def _new_container(self) -> Any:
         kind = _FORMATS[self.path.suffix.lower()]
-        options = {} if kind == "matroska" else {"movflags": "+faststart"}
+        options = {"movflags": "+faststart"}
+        if kind == "matroska":
+            # Written out every second, the partial file plays after a power cut; an MP4 cannot.
+            options = {"cluster_time_limit": "1000", "flush_packets": "1"}
         return av.open(f"file:{self._partial}", "w", format=kind, options=options)
 
     def _add_video(self) -> None:
