@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,38 @@ def test_the_composition_is_closed() -> None:
     assert (SERVICE / service["build"]["context"]).resolve() == REPOSITORY
     assert (REPOSITORY / service["build"]["dockerfile"]).is_file()
     assert "EVIT_STREAM_TOKEN" not in service["environment"]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_the_health_check_asks_with_the_token(tmp_path: Path, status: int) -> None:
+    asked: list[str] = []
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    python, option, script = compose()["healthcheck"]["test"][1:]
+    assert (python, option) == ("python", "-c")
+    (tmp_path / "token").write_text("a-token-of-some-length\n", "utf-8")
+    server = HTTPServer(("127.0.0.1", 0), Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script.replace("8080", str(server.server_port))],
+            env={**os.environ, "EVIT_STREAM_TOKEN_FILE": str(tmp_path / "token")},
+            capture_output=True,
+            check=False,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == ["/healthz?token=a-token-of-some-length"]
+    assert (done.returncode == 0) == (status == 200)
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
