@@ -46,7 +46,8 @@ def test_every_backend_enlarges_alike(
         done = evit(*command, "--json", *how)
         assert done.exit_code == 0, done.output
         row = json.loads(done.stdout.splitlines()[0])
-        assert row["tile_hw"] == [64, 64] and row["tiles"] > 1
+        assert max(row["tile_hw"]) <= 64 and row["tiles"] > 1
         pictures.append(read_image(out)[0].astype(int))
     assert pictures[0].shape == (180, 260, 3)
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    apart = np.abs(pictures[0] - pictures[1])  # tiles of other sizes show the model other things
+    assert apart.mean() < 0.05 and apart.max() <= 1
