@@ -7,7 +7,7 @@ second one before it; a numpy of another major version breaks what was compiled 
 Run this with the Python of a new `python3 -m venv --system-site-packages ENV` that has `packaging`
 (and `tomli` below Python 3.11):
 
-    ENV/bin/python requirements.py pyproject.toml constraints.txt OUT [EXTRA ...]
+    ENV/bin/python requirements.py pyproject.toml constraints.txt OUT [EXTRA|NAME==VERSION ...]
     ENV/bin/pip install --requirement OUT/requirements.txt --constraint OUT/constraints.txt
 
 A module of `KEPT` that lies outside the environment stays as it is. Nothing is imported to find
@@ -63,13 +63,15 @@ def version_of(distribution: str) -> Version | None:
         return None
 
 
-def wanted(pyproject: Path, extras: list[str]) -> list[Requirement]:
-    """The dependencies of evit and of its extras, as pyproject.toml names them."""
+def wanted(pyproject: Path, more: list[str]) -> list[Requirement]:
+    """The dependencies of evit and of its extras as pyproject.toml names them, and others."""
     project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
+    others = [word for word in more if "==" in word]
+    extras = [word for word in more if "==" not in word]
     unknown = set(extras) - set(project["optional-dependencies"])
     if unknown:
         raise SystemExit(f"error: evit has no extra {', '.join(sorted(unknown))}")
-    lines = [*project["dependencies"]]
+    lines = [*project["dependencies"], *others]
     for extra in extras:
         lines += project["optional-dependencies"][extra]
     return [Requirement(line) for line in lines]
@@ -112,7 +114,9 @@ def lines(texts: Iterator[str]) -> str:
 def main(arguments: list[str]) -> None:
     """Write requirements.txt and constraints.txt into a folder, and say what is kept."""
     if len(arguments) < 3:
-        raise SystemExit("usage: requirements.py PYPROJECT CONSTRAINTS OUT [EXTRA ...]")
+        raise SystemExit(
+            "usage: requirements.py PYPROJECT CONSTRAINTS OUT [EXTRA|NAME==VERSION ...]"
+        )
     pyproject, constraints, out = map(Path, arguments[:3])
     requirements = wanted(pyproject, arguments[3:])
     out.mkdir(parents=True, exist_ok=True)

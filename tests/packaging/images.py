@@ -80,8 +80,7 @@ class Images:
 
     def build(self, file: Path, tag: str, *options: object, context: Path = REPOSITORY) -> str:
         """Build a Dockerfile from what is here; its output."""
-        # Old releases of buildah overlook a stage that FROM names by an argument.
-        fixed = ("--isolation", "chroot", "--pull-never", "--skip-unused-stages=false")
+        fixed = ("--isolation", "chroot", "--pull-never")
         return self.buildah("bud", *fixed, "--tag", tag, "--file", file, *options, context)
 
     def run(self, image: str, *command: object, user: str = "") -> str:

@@ -128,6 +128,14 @@ def test_an_old_numpy_is_replaced_within_its_major_version(machine: Machine) -> 
     assert [line for line in constraints if line.startswith("numpy")] == ["numpy<2"]
 
 
+def test_another_requirement_is_taken_unless_it_is_there(machine: Machine) -> None:
+    assert "cuda-python==12.6.0" in machine.lines("cuda-python==12.6.0")[0]
+    machine.has("cuda", "cuda-python", "12.9.0")
+    requirements, constraints = machine.lines("cuda-python==12.6.0")
+    assert not [line for line in requirements if "cuda" in line]
+    assert "cuda-python==12.9.0" in constraints
+
+
 def test_wrong_arguments(machine: Machine) -> None:
     done = machine.run("tourch")
     assert done.returncode == 1
