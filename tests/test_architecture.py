@@ -39,9 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "commands": {
         "config", "data", "export", "inference", "media", "metrics", "models", "runtime", "train",
         "ui", "weights", "bench", "commands.options", "commands.export_options",
-        "commands.bench_options", "commands.evaluate_scores", "commands.evaluate_options",
-        "commands.evaluate_prompted", "commands.sam_options", "commands.sam_page",
-        "commands.segment_options",
+        "commands.export_output", "commands.bench_options", "commands.evaluate_scores",
+        "commands.evaluate_options", "commands.evaluate_prompted", "commands.sam_options",
+        "commands.sam_page", "commands.segment_options",
     },
 }  # fmt: skip
 # Inside functions, rooms may also reach these.

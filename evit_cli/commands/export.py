@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from evit_cli.commands import export_options as own
+from evit_cli.commands import export_output as shown
 from evit_cli.commands import options
 from evit_cli.errors import UsageError, require
-from evit_cli.ui.sink import Mode, Sink
+from evit_cli.ui.sink import Sink
 from evit_cli.weights.untrained import info_by_name, model_for
 
 if TYPE_CHECKING:
-    from evit_cli.export.engine import EngineReport
+    from evit_cli.export.bundle_plan import BundlePlan
     from evit_cli.export.images import ImageSet
-    from evit_cli.export.job import ExportReport
     from evit_cli.export.plan import ExportPlan
+    from evit_cli.types import ModelInfo
 
 _IMAGES = 8
 _EXAMPLES = options.examples(
     "evit export --model seg-b0-cityscapes --device orin --size 512x1024",
     "evit export --model seg-b0-cityscapes --target tflite --precision int8 --calib frames/",
     "evit export --weights runs/mine/best.safetensors --device snapdragon --dry-run",
+    "evit export --model seg-b0-street --device nano --bundle nano/",
 )
 
 
@@ -49,6 +51,7 @@ def export(
     verify: own.Verify = True,
     dry_run: own.DryRun = False,
     out: options.Out = None,
+    bundle: own.Bundle = None,
     force: options.Force = False,
     offline: options.Offline = False,
     threads: options.Threads = None,
@@ -63,6 +66,8 @@ def export(
 
     compared = load_images(images, limit=max_images or _IMAGES) if verify else None
     if model and Path(model).suffix == ".onnx":
+        if bundle is not None:
+            raise UsageError("a bundle is made from weights", hint="name the model or --weights")
         if target not in (None, "tensorrt"):
             raise UsageError(
                 "of an .onnx file only an engine can be made", hint="--target tensorrt"
@@ -70,7 +75,8 @@ def export(
         check_free(engine_path(Path(model), out), force=force)
         _build_engine(sink, Path(model), compared, device, out)
         return
-    from evit_cli.export.plan import ExportRequest, make_plan
+    from evit_cli.export.bundle_plan import check_bundle_free, plan_bundle
+    from evit_cli.export.plan import ExportPlan, ExportRequest, make_plan
 
     request = ExportRequest(
         target=parse_backend(target),
@@ -83,10 +89,17 @@ def export(
         layout=layout,
         out=out,
     )
+
+    def planned(info: ModelInfo) -> ExportPlan | BundlePlan:
+        if bundle is None:
+            return make_plan(request, info)
+        return plan_bundle(request, info, bundle, calibrated=calib is not None)
+
     if dry_run and weights is None and (known := info_by_name(model or "")):
-        _show_plan(sink, make_plan(request, known))
+        shown.show_plan(sink, planned(known))
         return
     require("torch", extra="export", why="exporting a model")
+    from evit_cli.export.bundle import make_bundle
     from evit_cli.export.job import ExportJob, run_export
     from evit_cli.export.labels import open_labels
     from evit_cli.ui.download import download_progress
@@ -94,13 +107,16 @@ def export(
 
     fetch = download_progress(sink)
     module, info = model_for(model, weights, random=random, offline=offline, progress=fetch)
-    plan = make_plan(request, info)
+    plan = planned(info)
     if dry_run:
-        _show_plan(sink, plan)
+        shown.show_plan(sink, plan)
         return
-    check_free(plan.path, force=force)
+    if isinstance(plan, ExportPlan):
+        check_free(plan.path, force=force)
+    else:
+        check_bundle_free(plan.folder, force=force)
     job = ExportJob(
-        plan,
+        plan if isinstance(plan, ExportPlan) else plan.models[0].plan,
         module,
         calibration=load_calibration(calib),
         images=compared,
@@ -111,7 +127,10 @@ def export(
         threads=threads,
         notice=sink.say,
     )
-    _render(sink, plan, run_export(job, progress=progress_for(sink)))
+    if isinstance(plan, ExportPlan):
+        shown.render(sink, plan, run_export(job, progress=progress_for(sink)))
+    else:
+        shown.render_bundle(sink, plan, make_bundle(plan, job, progress=progress_for(sink)))
 
 
 def _build_engine(
@@ -129,40 +148,7 @@ def _build_engine(
         notice=sink.say,
         progress=progress_for(sink),
     )
-    _show(sink, report, report_document(report.written, report.description))
-
-
-def _show_plan(sink: Sink, plan: ExportPlan) -> None:
-    from evit_cli.export.summary import plan_rows
-
-    rows = plan_rows(plan)
-    sink.json({"model": plan.info.name, "choices": rows})
-    for row in rows:
-        sink.line("\t".join(row.values()).rstrip())
-
-
-def _show(sink: Sink, report: ExportReport | EngineReport, document: dict[str, Any]) -> None:
-    from evit_cli.export.summary import verdict_line
-
-    sink.json(document)
-    for path in report.written:
-        sink.line(str(path))
-    good, line = verdict_line(report.verification)
-    (sink.say if good else sink.warn)(line)
-
-
-def _render(sink: Sink, plan: ExportPlan, report: ExportReport) -> None:
-    from evit_cli.export.summary import board_command, layer_rows, report_document
-
-    layers, seconds = layer_rows(report.layers), round(report.seconds, 3)
-    more = {"size_bytes": report.size_bytes, "seconds": seconds, "layers": layers}
-    _show(sink, report, report_document(report.written, report.description, **more))
-    if layers and sink.mode is not Mode.JSON:
-        sink.table(tuple(layers[0]), layers, "Signal to error of each layer")
-    sink.say(f"{report.size_bytes / 1e6:.2f} MB in {report.seconds:.1f} s")
-    command = board_command(plan, report.description)
-    if command is not None:
-        sink.say(f"on the board: {command}")
+    shown.show(sink, report, report_document(report.written, report.description))
 
 
 def register(app: typer.Typer) -> None:

@@ -62,3 +62,11 @@ Verify = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan with its reasons, and stop.")
 ]
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        metavar="DIR",
+        help="A folder for a device without evit: model, scripts, and what runs it there.",
+    ),
+]
