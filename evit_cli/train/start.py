@@ -30,8 +30,9 @@ _SHARP = 2.0
 """Gain of the projections that compare places: attention then falls off within a few pixels."""
 _QUIET_MASKS = 0.02
 """Deviation of the last layers that mix masks, beside what is drawn."""
-_DRAWN_LOGITS = (4.0, -4.0, 5.0, -2.5)
-"""What a positive spot, a negative one, the inside of the box, and having a box begin to say."""
+_DRAWN_LOGITS = (4.0, -4.0, 5.0, -2.5, 5.0)
+"""What the channels of the drawing begin to say: positive and negative spots, the inside of the box,
+having a box, the inside of a small one."""
 
 
 @dataclass(frozen=True)

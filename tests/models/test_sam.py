@@ -153,14 +153,15 @@ def test_prompts_are_drawn_where_they_are(small: Sam) -> None:
     points = torch.tensor([[[512.0, 264.0], [100.0, 900.0]], [[256.0, 128.0], [768.0, 136.0]]])
     labels = torch.tensor([[POSITIVE, NEGATIVE], [UPPER_LEFT, LOWER_RIGHT]], dtype=torch.float32)
     drawn = small.decoder.drawn.picture(points, labels, 64)
-    assert drawn.shape == (2, 4, 64, 64) and 0 <= drawn.min() and drawn.max() <= 1
-    positive, negative, box, boxed = drawn[0]
+    assert drawn.shape == (2, 5, 64, 64) and 0 <= drawn.min() and drawn.max() <= 1
+    positive, negative, box, boxed, small = drawn[0]
     row, column = divmod(int(positive.argmax()), 64)
     assert row == 16 and column in (31, 32)  # between two cells
     assert divmod(int(negative.argmax()), 64) == (56, 6)
-    assert box.max() == boxed.max() == 0
-    positive, negative, box, boxed = drawn[1]
+    assert box.max() == boxed.max() == small.max() == 0
+    positive, negative, box, boxed, small = drawn[1]
     assert positive.max() == negative.max() == 0 and boxed.min() == 1
+    assert torch.allclose(small, box * 0.3679, atol=1e-4)  # sqrt(512 * 8) is 64
     assert float(box.sum()) * 16**2 == pytest.approx(512 * 8, rel=0.05)  # its area
     assert box[8, 17:47].min() == 0.5 and box[:, :15].max() == 0
 

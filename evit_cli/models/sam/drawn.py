@@ -15,7 +15,9 @@ from evit_cli.models.sam.prompts import FRAME, LOWER_RIGHT, NEGATIVE, POSITIVE, 
 
 _SPOT = 24.0
 """Deviation of a click's spot, pixels of the frame."""
-DRAWN = 4
+_SMALL = 64.0
+"""Pixels of the frame, four cells of the embedding: what is not much larger is hardly seen."""
+DRAWN = 5
 """Channels of the picture."""
 
 
@@ -42,8 +44,9 @@ class DrawnPrompts(nn.Module):
             side: of the picture.
 
         Returns:
-            (P, 4, side, side) of 0 to 1: positive spots, negative spots, the box (its edge covers
-            cells in part), and whether there is a box.
+            (P, 5, side, side) of 0 to 1: positive spots, negative spots, the box (its edge covers
+            cells in part), whether there is a box, and the box again, fainter the larger it is: of
+            a small object the box is nearly all that can be known.
         """
         cell = FRAME / side
         centres = (torch.arange(side, device=points_xy.device, dtype=points_xy.dtype) + 0.5) * cell
@@ -65,7 +68,9 @@ class DrawnPrompts(nn.Module):
         )  # (P, 2, side)
         boxed = (given[0] * given[1])[..., None]  # (P, 1, 1)
         box = inside[:, 1, :, None] * inside[:, 0, None, :] * boxed
-        return torch.stack((*clicks, box, torch.ones_like(box) * boxed), dim=1)
+        area = ((high - low)[:, 0] * (high - low)[:, 1]).clamp(min=0)[..., None]  # (P, 1, 1)
+        faint = (-area.sqrt() / _SMALL).exp()
+        return torch.stack((*clicks, box, torch.ones_like(box) * boxed, box * faint), dim=1)
 
     def forward(self, points_xy: Tensor, labels: Tensor, side: int) -> Tensor:
         """See `picture`; -> (P, dim, side, side)."""
