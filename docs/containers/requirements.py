@@ -44,6 +44,8 @@ KEPT = {
     "torch": "torch",
     "torchvision": "torchvision",
 }
+# Libraries whose newest releases want numpy 2: without a pin, pip finds one for the numpy there is.
+FOLLOW_NUMPY = {"ml-dtypes"}
 
 
 def is_provided(module: str | None) -> bool:
@@ -94,9 +96,10 @@ def is_old(requirement: Requirement) -> bool:
 def pins(constraints: Path, requirements: list[Requirement]) -> Iterator[str]:
     """The exact set without the kept packages; these as they are, numpy at least in its major."""
     kept = {name for name, module in KEPT.items() if is_provided(module)}
+    free = kept | (FOLLOW_NUMPY if "numpy" in kept else set())
     for line in constraints.read_text("utf-8").splitlines():
         text = line.partition("#")[0].strip()
-        if text and canonicalize_name(Requirement(text).name) not in kept:
+        if text and canonicalize_name(Requirement(text).name) not in free:
             yield text
     old = {canonicalize_name(r.name) for r in requirements if is_old(r)}
     for name in sorted(kept):

@@ -26,5 +26,5 @@ def find() -> dict[tuple[int, int], Path]:
 
 def _works(interpreter: Path) -> bool:
     """A shim of pyenv's may lead nowhere, and Debian's Python may lack what makes environments."""
-    command = [interpreter, "-c", "import ensurepip, venv"]
+    command = [str(interpreter), "-c", "import ensurepip, venv"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

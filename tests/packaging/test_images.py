@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from tests.helpers.paths import REPOSITORY
 from tests.packaging.dockerfiles import base_images
+from tests.packaging.folders import shared_folder
 from tests.packaging.images import Images, make_debian, need_builder
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ PLAIN, JETSON = REPOSITORY / "Dockerfile", REPOSITORY / "Dockerfile.jetson"
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     """An empty store, but for a Debian that is called python-slim."""
     need_builder()
-    shared = tmp_path_factory.getbasetemp().parent
+    shared = shared_folder(tmp_path_factory)
     archive = shared / "debian.tar"
     with FileLock(shared / "debian.lock"):
         if not archive.exists():

@@ -179,6 +179,6 @@ def test_systemd_counts_the_unit_as_hardened(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze, of Debian's package systemd")
     shutil.copy(UNIT, instance := tmp_path / "evit-segment@front.service")
-    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=40", instance]
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=40", str(instance)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from tests.helpers.paths import REPOSITORY
 from tests.packaging import interpreters
+from tests.packaging.folders import shared_folder
 
 DATA = ("devices", "recipes")
 
@@ -46,7 +47,7 @@ def build(kind: str, source: Path, out: Path) -> Path:
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of the repository, one for all processes of the tests."""
-    out = tmp_path_factory.getbasetemp().parent / "wheel"
+    out = shared_folder(tmp_path_factory) / "wheel"
     with FileLock(f"{out}.lock"):
         return next(out.glob("*.whl"), None) or build("wheel", REPOSITORY, out)
 
@@ -115,7 +116,9 @@ def test_it_works_without_the_repository(wheel: Path, tmp_path: Path, which: str
     def evit(*arguments: object) -> subprocess.CompletedProcess[str]:
         return call(home / "bin" / "evit", *arguments, cwd=tmp_path)
 
-    where = call(home / "bin" / "python", "-c", "import evit_cli; print(evit_cli.__file__)")
+    where = call(
+        home / "bin" / "python", "-c", "import evit_cli; print(evit_cli.__file__)", cwd=tmp_path
+    )
     assert str(home) in where.stdout
     commands = call(home / "bin" / "python", "-c", COMMANDS, cwd=tmp_path).stdout.splitlines()
     assert {"segment", "models ls", "recipes copy"} <= set(commands)
