@@ -59,13 +59,13 @@ class Drill:
         name: short, for `--only`.
         tried: what was done, in a sentence.
         run: does it in an empty folder, and asserts what must hold.
-        quick: whether the tests run it every time.
+        also: the test that does the same, so that the drill need not be one too.
     """
 
     name: str
     tried: str
     run: Callable[[Path], Ending]
-    quick: bool = True
+    also: str = ""
 
 
 class Run:
@@ -144,7 +144,7 @@ class Run:
         lines = [line for line in self.said if line.startswith(("error: ", "mend: "))]
         # The sources' folder first: it may be above the drill's own.
         text = "; ".join(lines).replace(str(ROOT) + "/", "").replace(f"{self.folder}/", "")
-        return text
+        return text.replace("`", "'")  # it stands between backticks in the table
 
 
 def frames_of(path: Path) -> int:
@@ -489,35 +489,35 @@ def without_network(folder: Path) -> Ending:
         return Ending(code, f"`{run.sentence()}`")
 
 
+FAULTS, ENGINES = "tests/commands/test_segment_faults.py", "tests/runtime/test_tensorrt_session.py"
 DRILLS = (
     Drill(
         "camera", "a camera (stand-in for OpenCV's) is unplugged and plugged in again",
         camera_comes_back,
     ),
-    Drill(
-        "camera-gone", "the same, and it stays away for `EVIT_RECONNECT_S=2`", camera_stays_away,
-    ),
+    Drill("camera-gone", "the same, and it stays away for `EVIT_RECONNECT_S=2`", camera_stays_away),
     Drill("pipe", "a FIFO whose writer dies in the middle of a frame", pipe_breaks),
+    Drill("rtsp", "an RTSP server is killed (SIGKILL) and started again", rtsp_comes_back),
+    Drill("rtsp-gone", "the same, and it stays away", rtsp_stays_away),
+    Drill("disk-full", "the output's disk fills up", disk_full, FAULTS),
+    Drill("sigint", "Ctrl-C", told_to_stop(signal.SIGINT, 130), FAULTS),
     Drill(
-        "rtsp", "an RTSP server is killed (SIGKILL) and started again", rtsp_comes_back, False,
+        "sigterm", "SIGTERM, as `systemctl stop` sends", told_to_stop(signal.SIGTERM, 143), FAULTS
     ),
-    Drill("rtsp-gone", "the same, and it stays away", rtsp_stays_away, False),
-    Drill("disk-full", "the output's disk fills up", disk_full),
-    Drill("sigint", "Ctrl-C", told_to_stop(signal.SIGINT, 130)),
-    Drill("sigterm", "SIGTERM, as `systemctl stop` sends", told_to_stop(signal.SIGTERM, 143)),
     Drill("sigkill", "SIGKILL, as the out-of-memory killer or a lost power supply", killed),
-    Drill("sigkill-mkv", "the same with `--out drive.mkv`", killed_mkv, False),
-    Drill("reader", "`| head` closes the pipe that reads the rows", reader_goes_away),
+    Drill("sigkill-mkv", "the same with `--out drive.mkv`", killed_mkv),
+    Drill("reader", "`| head` closes the pipe that reads the rows", reader_goes_away, FAULTS),
     Drill("clock", "the time of day jumps by +10 days, then to -10 days", clock_jumps),
-    Drill("corrupt-frames", "two frames of a video are noise", corrupt_frames),
-    Drill("corrupt", "every frame of a video is noise", corrupt_stream),
-    Drill("cut", "a video file is cut off", cut_file),
-    Drill("engine", "an engine is cut off (TensorRT's stand-in)", unreadable_engine, False),
+    Drill("corrupt-frames", "two frames of a video are noise", corrupt_frames, FAULTS),
+    Drill("corrupt", "every frame of a video is noise", corrupt_stream, FAULTS),
+    Drill("cut", "a video file is cut off", cut_file, FAULTS),
+    Drill("engine", "an engine is cut off (TensorRT's stand-in)", unreadable_engine, ENGINES),
     Drill(
-        "engine-version", "an engine of TensorRT 10.3.0 under 10.13.2 (stand-in)", other_tensorrt,
-        False,
+        "engine-version", "an engine of TensorRT 10.3.0 under 10.13.2 (stand-in)", other_tensorrt
     ),
-    Drill("no-tensorrt", "an engine where TensorRT is not installed", without_tensorrt, False),
+    Drill(
+        "no-tensorrt", "an engine where TensorRT is not installed", without_tensorrt, ENGINES
+    ),
     Drill("no-network", "weights of the hub without a network and cache", without_network),
 )  # fmt: skip
 

@@ -8,14 +8,11 @@ import pytest
 
 from benchmarks.fault_drills import DRILLS, END, PAGE, START, Drill, NotHere, main
 
-NAMES = [drill.name for drill in DRILLS]
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def _marks(drill: Drill) -> tuple[pytest.MarkDecorator, ...]:
-    return () if drill.quick else (pytest.mark.slow,)
-
-
-@pytest.mark.parametrize("drill", [pytest.param(d, id=d.name, marks=_marks(d)) for d in DRILLS])
+@pytest.mark.slow
+@pytest.mark.parametrize("drill", [d for d in DRILLS if not d.also], ids=lambda d: d.name)
 def test_a_drill_ends_as_it_should(drill: Drill, tmp_path: Path) -> None:
     try:
         ending = drill.run(tmp_path)
@@ -23,6 +20,10 @@ def test_a_drill_ends_as_it_should(drill: Drill, tmp_path: Path) -> None:
         pytest.skip(str(missing))
     assert ending.seen
     assert ending.code in (None, 0, 1, 5, 130, 143)
+
+
+def test_drills_that_are_tests_elsewhere_say_where() -> None:
+    assert all((ROOT / drill.also).is_file() for drill in DRILLS if drill.also)
 
 
 def test_the_page_has_a_row_for_every_drill_from_a_run_without_a_failure() -> None:
