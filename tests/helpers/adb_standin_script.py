@@ -78,6 +78,8 @@ def main(words: list[str]) -> int:
         return 0
     if words[2] == "push":
         return push(state, phone, Path(words[3]), words[4])
+    if words[2] == "pull":
+        return pull(phone, words[3], Path(words[4]))
     assert words[2] == "shell" and len(words) == 4, words
     return shell(state, phone, words[3])
 
@@ -103,6 +105,15 @@ def push(state: dict, phone: dict, local: Path, remote: str) -> int:
     if header[:4] == b"\x7fELF" and target.suffix != ".so":
         target.write_text(program(phone, header), "utf-8")
     print(f"{local}: 1 file pushed, 0 skipped. 38.4 MB/s ({size} bytes in 0.076s)")
+    return 0
+
+
+def pull(phone: dict, remote: str, local: Path) -> int:
+    source = Path(phone["root"] + remote)
+    if not source.is_file():
+        return fail(f"adb: error: failed to stat remote object '{remote}': No such file")
+    local.write_bytes(source.read_bytes())
+    print(f"{remote}: 1 file pulled, 0 skipped.")
     return 0
 
 

@@ -35,7 +35,7 @@ def nptype(trt_type):
     return dict(names, BOOL=np.bool_)[trt_type.name]
 
 
-class Logger(object):
+class Logger:
     INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
     def __init__(self, min_severity=2):
@@ -47,10 +47,10 @@ class Dims(tuple):
 
 
 def _log(message):
-    sys.stderr.write("[TensorRT] ERROR: %s\n" % message)
+    sys.stderr.write(f"[TensorRT] ERROR: {message}\n")
 
 
-class Runtime(object):
+class Runtime:
     def __init__(self, logger):
         assert isinstance(logger, Logger)
 
@@ -67,7 +67,7 @@ class Runtime(object):
         return ICudaEngine(header, serialized_engine[8 + size :])
 
 
-class ICudaEngine(object):
+class ICudaEngine:
     def __init__(self, header, onnx):
         self._header, self._onnx = header, onnx
         self._tensors = header["tensors"]
@@ -92,7 +92,7 @@ class ICudaEngine(object):
         return None if os.environ.get("STANDIN_NO_CONTEXT") else IExecutionContext(self)
 
 
-class IExecutionContext(object):
+class IExecutionContext:
     def __init__(self, engine):
         self._engine = engine
         with tempfile.NamedTemporaryFile(suffix=".onnx", delete=False) as file:
@@ -135,7 +135,7 @@ _OUT_OF_MEMORY, _INVALID = 2, 1
 
 def _memory(address, size):
     held = _HELD[address]
-    assert size <= len(held), "%d bytes are needed, and the buffer has %d" % (size, len(held))
+    assert size <= len(held), f"{size} bytes are needed, and the buffer has {len(held)}"
     return held
 
 
@@ -162,7 +162,7 @@ def _memcpy(to, source, size, kind):
     return 0
 
 
-class _Cudart(object):
+class _Cudart:
     """Functions that are called through the C interface, as those of a loaded library are."""
 
     cudaMalloc = ctypes.CFUNCTYPE(_INT, ctypes.POINTER(_POINTER), ctypes.c_size_t)(_malloc)
@@ -180,7 +180,7 @@ _load = ctypes.CDLL
 def _cdll(name, *more, **named):
     if name and "libcudart" in str(name):
         if os.environ.get("STANDIN_NO_CUDART") or name != "libcudart.so.10.2":
-            raise OSError("%s: cannot open shared object file" % name)
+            raise OSError(f"{name}: cannot open shared object file")
         return _Cudart()
     return _load(name, *more, **named)
 
@@ -191,4 +191,4 @@ ctypes.CDLL = _cdll
 @atexit.register
 def _leaks():
     if _HELD:
-        sys.stderr.write("LEAKED %d buffers\n" % len(_HELD))
+        sys.stderr.write(f"LEAKED {len(_HELD)} buffers\n")

@@ -13,8 +13,9 @@ import onnx
 from evit_cli.export.onnx import NOT_IN_TENSORRT, NOT_IN_TENSORRT_8
 
 OPTIONS = {
-    "--onnx", "--saveEngine", "--loadEngine", "--fp16", "--int8", "--best", "--noTF32", "--workspace",
-    "--buildOnly", "--explicitBatch", "--minShapes", "--optShapes", "--maxShapes", "--shapes",
+    "--onnx", "--saveEngine", "--loadEngine", "--fp16", "--int8", "--best", "--noTF32",
+    "--workspace", "--buildOnly", "--explicitBatch", "--minShapes", "--optShapes", "--maxShapes",
+    "--shapes",
     "--verbose", "--inputIOFormats", "--outputIOFormats", "--precisionConstraints", "--sparsity",
     "--timingCacheFile", "--tacticSources", "--useDLACore", "--allowGPUFallback", "--iterations",
     "--warmUp", "--duration", "--avgRuns", "--device", "--useSpinWait", "--useCudaGraph",
