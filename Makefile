@@ -7,7 +7,7 @@ STAMP := $(VENV)/.evit-ready
 SOURCE ?=
 OUT ?= evit-out
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test images lint bench clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,10 @@ demo: $(BASE)
 
 test: setup lint
 	$(BIN)/python -m pytest -n auto
+
+# Executes every RUN line of both Dockerfiles; needs root, buildah and mmdebstrap.
+images: setup
+	EVIT_TEST_IMAGES=1 $(BIN)/python -m pytest -n0 tests/packaging/test_images.py
 
 lint: setup
 	$(BIN)/ruff check .

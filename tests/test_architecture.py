@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
         "ui", "weights", "bench", "commands.options", "commands.export_options",
         "commands.export_output", "commands.bench_options", "commands.evaluate_scores",
         "commands.evaluate_options", "commands.evaluate_prompted", "commands.sam_options",
-        "commands.sam_page", "commands.segment_options",
+        "commands.sam_page", "commands.segment_options", "commands.run_output",
     },
 }  # fmt: skip
 # Inside functions, rooms may also reach these.

@@ -24,7 +24,12 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def need_builder() -> None:
-    """Skip the calling test where images cannot be built."""
+    """Skip the calling test where images cannot be built, or nobody asked for them: they take long.
+
+    `make images` asks.
+    """
+    if "EVIT_TEST_IMAGES" not in os.environ:
+        pytest.skip("minutes per image: run `make images`")
     lacking = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
     if lacking:
         pytest.skip(f"needs {' and '.join(lacking)}: apt-get install buildah mmdebstrap")
