@@ -15,6 +15,7 @@ from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.blocks import DepthwiseSeparable, FusedMBConv, MBConv, ResBlock
 from evit_cli.models.build import build_model
 from evit_cli.models.layers import ConvNorm, Residual
+from evit_cli.models.sam.decoder import Mlp
 from evit_cli.models.sam.drawn import DRAWN
 from evit_cli.models.sam.model import Sam
 from evit_cli.models.sam.transformer import Attention
@@ -123,7 +124,9 @@ def initialise_decoder(model: Sam) -> None:
             nn.init.zeros_(module.key.bias)
     if model.decoder.drawn is not None:
         for mlp in model.decoder.mask_weights:
+            assert isinstance(mlp, Mlp)
             last = mlp.layers[-1]
+            assert isinstance(last, nn.Linear)
             nn.init.trunc_normal_(last.weight, std=_QUIET_MASKS)
             nn.init.zeros_(last.bias)
             with torch.no_grad():
