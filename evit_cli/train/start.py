@@ -32,8 +32,8 @@ _SHARP = 2.0
 _QUIET_MASKS = 0.02
 """Deviation of the last layers that mix masks, beside what is drawn."""
 _DRAWN_LOGITS = (4.0, -4.0, 5.0, -2.5, 5.0)
-"""What the channels of the drawing begin to say: positive and negative spots, the inside of the box,
-having a box, the inside of a small one."""
+"""What the channels of the drawing begin to say: positive spots, negative ones, the inside of the
+box, having a box, the inside of a small one."""
 
 
 @dataclass(frozen=True)
