@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from evit_cli.weights.untrained import info_by_name, model_for
 if TYPE_CHECKING:
     from evit_cli.export.bundle_plan import BundlePlan
     from evit_cli.export.images import ImageSet
-    from evit_cli.export.plan import ExportPlan
+    from evit_cli.export.plan import ExportPlan, ExportRequest
     from evit_cli.types import ModelInfo
 
 _IMAGES = 8
@@ -60,7 +61,6 @@ def export(
 ) -> None:
     """Write a model as one file for a runtime or a device, and compare it with its source."""
     sink = Sink(json_output=json_output, quiet=quiet)
-    from evit_cli.export.engine import check_free, engine_path
     from evit_cli.export.images import load_calibration, load_images
     from evit_cli.runtime.open import parse_backend, parse_precision
 
@@ -72,11 +72,9 @@ def export(
             raise UsageError(
                 "of an .onnx file only an engine can be made", hint="--target tensorrt"
             )
-        check_free(engine_path(Path(model), out), force=force)
-        _build_engine(sink, Path(model), compared, device, out)
+        _build_engine(sink, Path(model), compared, device=device, out=out, force=force)
         return
-    from evit_cli.export.bundle_plan import check_bundle_free, plan_bundle
-    from evit_cli.export.plan import ExportPlan, ExportRequest, make_plan
+    from evit_cli.export.plan import ExportPlan, ExportRequest
 
     request = ExportRequest(
         target=parse_backend(target),
@@ -90,20 +88,14 @@ def export(
         out=out,
     )
 
-    def planned(info: ModelInfo) -> ExportPlan | BundlePlan:
-        if bundle is None:
-            return make_plan(request, info)
-        return plan_bundle(request, info, bundle, calibrated=calib is not None)
-
+    planned = partial(_planned, request, bundle=bundle, calibrated=calib is not None)
     if dry_run and weights is None and (known := info_by_name(model or "")):
         shown.show_plan(sink, planned(known))
         return
     require("torch", extra="export", why="exporting a model")
-    from evit_cli.export.bundle import make_bundle
-    from evit_cli.export.job import ExportJob, run_export
+    from evit_cli.export.job import ExportJob
     from evit_cli.export.labels import open_labels
     from evit_cli.ui.download import download_progress
-    from evit_cli.ui.progress import progress_for
 
     fetch = download_progress(sink)
     module, info = model_for(model, weights, random=random, offline=offline, progress=fetch)
@@ -111,10 +103,7 @@ def export(
     if dry_run:
         shown.show_plan(sink, plan)
         return
-    if isinstance(plan, ExportPlan):
-        check_free(plan.path, force=force)
-    else:
-        check_bundle_free(plan.folder, force=force)
+    shown.check_free(plan, force=force)
     job = ExportJob(
         plan if isinstance(plan, ExportPlan) else plan.models[0].plan,
         module,
@@ -127,19 +116,34 @@ def export(
         threads=threads,
         notice=sink.say,
     )
-    if isinstance(plan, ExportPlan):
-        shown.render(sink, plan, run_export(job, progress=progress_for(sink)))
-    else:
-        shown.render_bundle(sink, plan, make_bundle(plan, job, progress=progress_for(sink)))
+    shown.write(sink, plan, job)
+
+
+def _planned(
+    request: ExportRequest, info: ModelInfo, *, bundle: Path | None, calibrated: bool
+) -> ExportPlan | BundlePlan:
+    from evit_cli.export.bundle_plan import plan_bundle
+    from evit_cli.export.plan import make_plan
+
+    if bundle is None:
+        return make_plan(request, info)
+    return plan_bundle(request, info, bundle, calibrated=calibrated)
 
 
 def _build_engine(
-    sink: Sink, onnx: Path, images: ImageSet | None, device: str | None, out: Path | None
+    sink: Sink,
+    onnx: Path,
+    images: ImageSet | None,
+    *,
+    device: str | None,
+    out: Path | None,
+    force: bool,
 ) -> None:
-    from evit_cli.export.engine import build_from_onnx, engine_path
+    from evit_cli.export.engine import build_from_onnx, check_free, engine_path
     from evit_cli.export.summary import report_document
     from evit_cli.ui.progress import progress_for
 
+    check_free(engine_path(onnx, out), force=force)
     report = build_from_onnx(
         onnx,
         engine_path(onnx, out),

@@ -1,4 +1,4 @@
-"""What `evit export` prints."""
+"""How `evit export` writes what was planned, and what it prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from evit_cli.export.bundle import BundleReport
     from evit_cli.export.bundle_plan import BundlePlan
     from evit_cli.export.engine import EngineReport
-    from evit_cli.export.job import ExportReport
+    from evit_cli.export.job import ExportJob, ExportReport
     from evit_cli.export.plan import ExportPlan
 
 
@@ -64,3 +64,28 @@ def render_bundle(sink: Sink, plan: BundlePlan, report: BundleReport) -> None:
     if not plan.profile.run_on_hardware_by_us:
         sink.say(f"not run on hardware by us: {plan.profile.title}")
     sink.say(f"next: {plan.next_step}")
+
+
+def check_free(plan: ExportPlan | BundlePlan, *, force: bool) -> None:
+    """Refuse to overwrite before a model is converted for nothing."""
+    from evit_cli.export.bundle_plan import BundlePlan, check_bundle_free
+    from evit_cli.export.engine import check_free as check_file_free
+
+    if isinstance(plan, BundlePlan):
+        check_bundle_free(plan.folder, force=force)
+    else:
+        check_file_free(plan.path, force=force)
+
+
+def write(sink: Sink, plan: ExportPlan | BundlePlan, job: ExportJob) -> None:
+    """Do it, and print what came of it."""
+    from evit_cli.export.bundle import make_bundle
+    from evit_cli.export.bundle_plan import BundlePlan
+    from evit_cli.export.job import run_export
+    from evit_cli.ui.progress import progress_for
+
+    progress = progress_for(sink)
+    if isinstance(plan, BundlePlan):
+        render_bundle(sink, plan, make_bundle(plan, job, progress=progress))
+    else:
+        render(sink, plan, run_export(job, progress=progress))
