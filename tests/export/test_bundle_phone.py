@@ -32,23 +32,21 @@ from evit_cli.media.street_scene import street_frames
 from evit_cli.runtime.open import open_artifact
 from evit_cli.types import ImageSize, Precision
 from tests.helpers.adb_standin import AdbStandin
-from tests.helpers.exports import CLASSES, photos, tiny_info, tiny_model
+from tests.helpers.exports import CLASSES, healthy_model, info_of, photos, tiny_info, tiny_model
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 SIZE = ImageSize(64, 96)
+LARGER = "seg-b0-cityscapes"
 PLACE = "/data/local/tmp/evit-tiny"
 
 
-def export(folder: Path, *, calibrated: bool = False, precision: Precision | None = None) -> Path:
-    request = ExportRequest(device="snapdragon", precision=precision)
-    plan = plan_bundle(request, tiny_info(), folder, calibrated=calibrated)
-    calibration = photos(8) if calibrated else None
-    job = ExportJob(
-        plan.models[0].plan, tiny_model(), calibration=calibration, images=photos(), threads=1
-    )
+def export(folder: Path) -> Path:
+    """A bundle of the tiniest model, with its files as they were planned."""
+    plan = plan_bundle(ExportRequest(device="snapdragon"), tiny_info(), folder, calibrated=False)
+    job = ExportJob(plan.models[0].plan, tiny_model(), images=photos(), threads=1)
     report = make_bundle(plan, job)
     assert report.folder == folder
-    assert {path for path in plan.files} == {
+    assert set(plan.files) == {
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     }
     return folder
@@ -81,12 +79,26 @@ def test_a_model_per_delegate(made: Path) -> None:
     assert manifest(made)["verdict"] == "PASS"
 
 
-def test_int8_for_cpu_and_npu_comes_with_images(tmp_path: Path) -> None:
-    bundle = export(tmp_path / "b", calibrated=True, precision=Precision.INT8)
-    (model,) = manifest(bundle)["models"]  # type: ignore[misc]
+@pytest.fixture(scope="module")
+def npu_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of int8 alone; of random weights, which need not agree with themselves."""
+    folder = tmp_path_factory.mktemp("npu") / "b"
+    request = ExportRequest(device="snapdragon", precision=Precision.INT8)
+    plan = plan_bundle(request, info_of(LARGER), folder, calibrated=True)
+    job = ExportJob(plan.models[0].plan, healthy_model(LARGER), photos(8), threads=1)
+    make_bundle(plan, job)
+    return folder
+
+
+@pytest.mark.slow
+def test_int8_for_cpu_and_npu_comes_with_images(npu_bundle: Path) -> None:
+    (model,) = manifest(npu_bundle)["models"]  # type: ignore[misc]
     assert model["uses"] == ["cpu-int8", "npu"]
     assert model["description"]["calibration"]["images"] == 8
-    assert 'CPU_INT8("' in (bundle / "android/Segmenter.kt").read_text("utf-8")
+    assert 'CPU_INT8("' in (npu_bundle / "android/Segmenter.kt").read_text("utf-8")
+
+
+def test_int8_is_left_out_without_images(tmp_path: Path) -> None:
     request = ExportRequest(device="snapdragon")
     without = plan_bundle(request, tiny_info(), tmp_path / "c", calibrated=False)
     assert [model.uses for model in without.models] == [("cpu",), ("gpu",)]
@@ -102,10 +114,7 @@ def test_a_failing_model_leaves_nothing(tmp_path: Path) -> None:
     request = ExportRequest(device="snapdragon", precision=Precision.FP32)
     plan = plan_bundle(request, tiny_info(), tmp_path / "b", calibrated=False)
 
-    class Broken(ExportJob):
-        pass
-
-    job = Broken(plan.models[0].plan, tiny_model(), images=photos(), threads=1)
+    job = ExportJob(plan.models[0].plan, tiny_model(), images=photos(), threads=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evit_cli.export.job._compare", _fails)
         with pytest.raises(EvitError) as caught:
@@ -201,6 +210,7 @@ def test_an_old_tool_cannot_prove_that_a_gpu_ran(made: Path, adb: AdbStandin) ->
     assert "cannot tell whether the gpu ran the model" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", [QNN, f"{DISPATCH}Qualcomm.so", ""])
 def test_the_npu_by_what_was_pushed(
     library: str, adb: AdbStandin, tmp_path: Path, npu_bundle: Path
@@ -212,24 +222,18 @@ def test_the_npu_by_what_was_pushed(
     assert script(npu_bundle, "push", adb.tool(), *more)[0] == 0
     code, out, said = script(npu_bundle, "run", "npu")
     assert code == 0, out + said
-    plan = RunPlan(
-        "npu", PLACE, "tiny-64x96-int8.tflite", Precision.INT8, None, NORMAL,
-        libraries=(library,) if library else (),
-    )  # fmt: skip
+    libraries = (library,) if library else ()
+    place, name = PLACE.replace("tiny", LARGER), f"{LARGER}-64x128-int8.tflite"
+    plan = RunPlan("npu", place, name, Precision.INT8, None, NORMAL, libraries=libraries)
     assert sorted(flags_given(adb)[0]) == sorted(flags_of(plan, strict=True))
-
-
-@pytest.fixture(scope="module")
-def npu_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("npu") / "b"
-    return export(folder, calibrated=True, precision=Precision.INT8)
 
 
 def test_what_goes_wrong_is_one_sentence(made: Path, adb: AdbStandin, tmp_path: Path) -> None:
     def refused(name: str, *words: object, **settings: str) -> str:
         code, _, said = script(made, name, *words, **settings)
         assert code in (1, 2), said
-        assert said.startswith("error: ") and "\n  mend: " in said
+        what, mend = said.splitlines()[-2:]
+        assert what.startswith("error: ") and mend.startswith("  mend: ")
         return said
 
     assert "benchmark_model is not named" in refused("push")
