@@ -2,7 +2,8 @@
 
 Writes `assets/models/NAME.safetensors`, `.tflite` and `.json` (two each of a promptable model); the
 model card `NAME.md` and the line in `weights/embedded.py` are written by hand, with what was
-measured. `WEIGHTS` may be the embedded file itself, to export it anew.
+measured. `WEIGHTS` may be the embedded file itself, to export it anew. With fp16 the weights are
+kept in half precision too, but for vectors.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ def embed(weights: Path, name: str, size_hw: ImageSize, precision: Precision) ->
     if weights.resolve() != target.weights.resolve():
         loaded = load_model(weights=weights)
         info = replace(loaded.info, name=name, licence=target.licence, source="")
-        save_weights(target.weights, loaded.model.state_dict(), info, loaded.variant)
+        state = loaded.model.state_dict()
+        if precision is Precision.FP16:
+            # Vectors are few, and variances of norms may be tiny.
+            state = {name: t.half() if t.ndim > 1 else t for name, t in state.items()}
+        save_weights(target.weights, state, info, loaded.variant)
     own = load_model(weights=target.weights)
     request = ExportRequest(
         Backend.TFLITE, precision=precision, size_hw=size_hw, out=target.artifact

@@ -79,7 +79,7 @@ def sam(
     from evit_cli.inference.sam_prompts import gather
     from evit_cli.ui.progress import progress_for
 
-    name = model or ("" if weights else own.default_model())
+    name = model or ("" if weights else own.default_model(sink))
     generator = GeneratorOptions(
         points_per_side=points_per_side,
         crop_layers=crop_layers,

@@ -89,8 +89,8 @@ Ui = Annotated[
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Of --ui; 0 for a free one.")]
 
 
-def default_model() -> str:
-    """The promptable model that travels with evit.
+def default_model(sink: Sink) -> str:
+    """The promptable model that travels with evit; says what to expect of it.
 
     Raises:
         UsageError: none does.
@@ -103,6 +103,7 @@ def default_model() -> str:
             "no promptable model travels with this version of evit",
             hint="name one, for example --model sam-l0, or trained weights with --weights",
         )
+    sink.say(f"{found} is small and experimental; --model sam-l0 fetches a published model")
     return found
 
 

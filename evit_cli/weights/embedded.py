@@ -75,6 +75,14 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             metric="PSNR 37.19 (Set5 x2, Y)",
             licence="LicenseRef-BSDS-T91-research-use",
         ),
+        EmbeddedModel(
+            name="sam-b0",
+            task=Task.SAM,
+            params=1_634_948,
+            macs="1.13G @512x512",
+            metric="mIoU 61.2 (28 of COCO128, boxes)",
+            licence="LicenseRef-BSDS-COCO-research-use",
+        ),
     )
 }
 """By name."""
