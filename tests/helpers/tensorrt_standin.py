@@ -9,6 +9,7 @@ over host memory once the stream is synchronised (`tensorrt_engine`).
 from __future__ import annotations
 
 import enum
+import importlib.machinery
 import json
 import sys
 import threading
@@ -364,6 +365,7 @@ _SAME = (
 def make_tensorrt(board: Board) -> types.ModuleType:
     """The module; names that its version has not are missing from it."""
     module = types.ModuleType("tensorrt")
+    module.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)  # torch.export asks for it
     module.__version__ = board.version
     for part in _SAME:
         setattr(module, part.__name__, part)

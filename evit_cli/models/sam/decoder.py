@@ -119,7 +119,8 @@ class SamDecoder(nn.Module):
         )
         height, width = features.shape[-2:]
         if self.drawn is not None:
-            features = torch.cat((features, self.drawn.picture(points_xy, labels, height)), dim=1)
+            picture = self.drawn.picture(points_xy, labels, height)
+            features = torch.cat((features, picture.to(features.dtype)), dim=1)
         masks = (weights @ features.flatten(2)).reshape(-1, MASKS, height, width)
         return masks, self.iou(tokens[:, 0])
 
