@@ -147,7 +147,7 @@ def test_two_processes_train_together(regions: Path, tmp_path: Path) -> None:
     assert one.keys() == two.keys()
     losses = [log_lines(tmp_path / name)[0]["loss"] for name in ("one", "two")]
     # The same examples; the points where the loss is taken are each process's own.
-    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert evaluations(tmp_path / "one")[-1]["eval"] == pytest.approx(
         evaluations(tmp_path / "two")[-1]["eval"], abs=0.01
     )

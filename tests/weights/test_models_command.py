@@ -51,7 +51,7 @@ def test_ls_filters_by_task(evit: Evit) -> None:
     names = [
         line.split("\t")[0] for line in evit("models", "ls", "--task", "sam").stdout.splitlines()
     ]
-    assert names == ["name", "sam-l0", "sam-l1", "sam-l2", "sam-xl0", "sam-xl1"]
+    assert names == ["name", "sam-b0", "sam-l0", "sam-l1", "sam-l2", "sam-xl0", "sam-xl1"]
     assert len(evit("models", "ls", "--timm").stdout.splitlines()) == 1 + len(EMBEDDED) + 37 + 19
     assert evit("models", "ls", "--task", "cooking").exit_code == 2
 
