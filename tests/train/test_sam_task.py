@@ -134,7 +134,7 @@ def test_two_processes_train_together(regions: Path, tmp_path: Path) -> None:
         "model.variant": "sam-b0",
         "train.batch_norm": "frozen",
         "train.steps": 2,
-        "sam.points": 4000,
+        "sam.points": 40000,  # each process draws its own: so many leave no luck
         "sam.boxes": 1.0,  # the embeddings of points get no gradient of their own
         "optimizer.lr": 1e-6,
     }
@@ -146,8 +146,8 @@ def test_two_processes_train_together(regions: Path, tmp_path: Path) -> None:
     one, two = (checkpoint(tmp_path / name)["network"] for name in ("one", "two"))
     assert one.keys() == two.keys()
     losses = [log_lines(tmp_path / name)[0]["loss"] for name in ("one", "two")]
-    # The same examples; the points where the loss is taken are each process's own.
-    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    # The same examples, at other points.
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
     assert evaluations(tmp_path / "one")[-1]["eval"] == pytest.approx(
         evaluations(tmp_path / "two")[-1]["eval"], abs=0.01
     )
