@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from evit_cli.data.rle import read_rle
 from evit_cli.media.images import read_image
@@ -388,17 +387,9 @@ def test_a_reader_that_goes_away_ends_the_run() -> None:
 
 @pytest.mark.slow
 def test_a_real_model_in_a_process_of_its_own() -> None:
-    from safetensors.torch import save_file
-
-    from evit_cli.models.build import build_model
-    from evit_cli.models.variants import get_variant
-
-    torch.manual_seed(0)
-    state = build_model(get_variant("sam-b0")).state_dict()
-    save_file({k: v.contiguous() for k, v in state.items()}, "b0.safetensors")
     save("a.png")
-    command = ("-m", "evit_cli", "sam", "a.png", "-p", "30,30", "--weights", "b0.safetensors")
-    process = start(*command, "--json", "--embedding-cache", "kept", "--threads", "1")
+    command = ("-m", "evit_cli", "sam", "a.png", "-p", "30,30", "--backend", "torch")
+    process = start(*command, "--offline", "--json", "--embedding-cache", "kept", "--threads", "1")
     out, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (0, "")
     assert json.loads(out.splitlines()[0])["objects"][0]["object"] == 1

@@ -58,9 +58,14 @@ def test_the_runtimes_agree_with_each_other(street: dict[Backend, ExportReport])
     sessions = [open_artifact(street[target].written[0], threads=1) for target in TARGETS]
     for image in random_images(*SIZE, count=2):
         first, *others = (s.run({"image": image[None]})["logits"] for s in sessions)
+        code = np.diff(np.unique(first)).min()  # the step of the int8 output
+        second, best = np.sort(first, axis=1)[:, -2:].swapaxes(0, 1)
+        clear = best - second > 2.5 * code
+        assert clear.mean() > 0.85
         for other in others:
-            same = np.mean(first.argmax(axis=1) == other.argmax(axis=1))
-            assert same >= 0.95  # they round ties in other ways, and so do processors
+            same = first.argmax(axis=1) == other.argmax(axis=1)
+            assert same[clear].all()  # near ties of codes they and processors round in other ways
+            assert same.mean() >= 0.96
 
 
 def test_every_layer_is_explained(street: dict[Backend, ExportReport]) -> None:
