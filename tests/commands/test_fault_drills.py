@@ -1,4 +1,4 @@
-"""The drills of benchmarks/fault_drills.py; each asserts how it must end."""
+"""The drills of benchmarks/fault_drills; each asserts how it must end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fault_drills import DRILLS, END, PAGE, START, Drill, NotHere, main
+from benchmarks.fault_drills.run import Drill, NotHere
+from benchmarks.fault_drills.table import DRILLS, END, PAGE, START, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +41,7 @@ def test_a_drill_that_ends_otherwise_is_told(
         raise AssertionError("the movie is gone")
 
     drill = Drill("x", "something", breaks)  # type: ignore[arg-type]
-    monkeypatch.setattr("benchmarks.fault_drills.DRILLS", (drill,))
+    monkeypatch.setattr("benchmarks.fault_drills.table.DRILLS", (drill,))
     before = PAGE.read_text("utf-8")
     assert main(["--write"]) == 1
     assert "| something | FAILED: the movie is gone |" in capsys.readouterr().out
