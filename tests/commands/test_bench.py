@@ -148,8 +148,9 @@ def test_a_missing_library_is_exit_code_5(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.slow
 def test_an_interruption_keeps_what_is_finished(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "evit_cli", "bench", "seg-b0-street", "--threads", "1,2"]
-    command += ["--out", str(out), "--parts", "host"]
+    many = ",".join(map(str, range(1, 33)))  # so that a machine that stalls is not done before
+    command = [sys.executable, "-m", "evit_cli", "bench", "seg-b0-street", "--threads", many]
+    command += ["--out", str(out), "--parts", "host", "--quick"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and not (out.exists() and out.read_text()):
@@ -157,7 +158,9 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert [row.point.threads for row in read_rows(out)] == [1]
+    threads = [row.point.threads for row in read_rows(out)]
+    assert 1 <= len(threads) < 32
+    assert threads == list(range(1, len(threads) + 1))
     assert "seg-b0-street" in stdout
     assert not _workers_of(process.pid)
 

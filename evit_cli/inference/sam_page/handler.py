@@ -10,8 +10,10 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0
 """A client that is silent for so long is cut off; a body must be there within it."""
+
+HEARD_OUT_S = 2.0
+"""A refused request may go on for so long; what it says is thrown away."""
 
 _OURS = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _POLICY = (
@@ -156,6 +161,17 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "GET" and refused.status in (403, 404, 501):
             self.close_connection = True
         self._send(refused.status, *_json(said))
+        if self.close_connection and self.command != "GET":
+            self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Read what still comes: a client that is cut off while it sends never sees the answer."""
+        until = time.monotonic() + HEARD_OUT_S
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(HEARD_OUT_S)
+            while time.monotonic() < until and self.rfile.read1(1 << 16):
+                pass
 
     def _send(self, status: int, kind: str, data: bytes) -> None:
         try:
