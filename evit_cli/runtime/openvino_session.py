@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,20 @@ from evit_cli.types import Backend, Precision, TensorSpec
 _DTYPES = {"u8": "uint8", "f32": "float32"}
 
 
-def _openvino() -> Any:
+def _core() -> Any:
     try:
-        return importlib.import_module("openvino")
+        return _core_of(importlib.import_module("openvino"))
     except ImportError as error:
         raise MissingDependency(
             "running an OpenVINO model needs openvino, which is not installed",
             hint="pip install openvino",
         ) from error
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    """One for the process: OpenVINO 2026 crashes, some models later, where cores come and go."""
+    return openvino.Core()
 
 
 class OpenvinoSession:
@@ -66,10 +73,9 @@ class OpenvinoSession:
             settings["INFERENCE_NUM_THREADS"] = threads
         if self.precision is not Precision.FP16:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
-        openvino = _openvino()
+        core = _core()
         try:
-            model = openvino.Core().read_model(path)
-            self._model = openvino.Core().compile_model(model, "CPU", settings)
+            self._model = core.compile_model(core.read_model(path), "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason"
             raise EvitError(
