@@ -7,7 +7,7 @@ STAMP := $(VENV)/.evit-ready
 SOURCE ?=
 OUT ?= evit-out
 
-.PHONY: setup demo test images lint bench clean
+.PHONY: setup demo test test-slow images lint bench clean
 
 setup: $(STAMP)
 
@@ -28,7 +28,11 @@ demo: $(BASE)
 	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)'
 
 test: setup lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+# The rest: whole data sets, exports of every model, 100,000 frames, wheels in fresh environments.
+test-slow: setup
+	$(BIN)/python -m pytest -n auto -m slow
 
 # Executes every RUN line of both Dockerfiles; needs root, buildah and mmdebstrap.
 images: setup

@@ -135,6 +135,7 @@ def test_what_cannot_be_measured_is_a_row_and_exit_code_1() -> None:
     assert "square" in row["error"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_exit_code_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('no openvino', name='openvino')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -71,6 +71,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stream_alone_writes_nothing_and_ends_with_a_signal(
     start: Start, endless: Path, number: signal.Signals, code: int
@@ -88,6 +89,7 @@ def test_a_stream_alone_writes_nothing_and_ends_with_a_signal(
     assert not Path("evit-out").exists()
 
 
+@pytest.mark.slow
 def test_rows_and_files_beside_a_stream(start: Start) -> None:
     video = numbered_video(Path("drive.mp4"), 300)
     process = start(video, "--stream", FREE, "--out", "seen.mp4", "--json")
@@ -102,6 +104,7 @@ def test_rows_and_files_beside_a_stream(start: Start) -> None:
     assert len(read_video(Path("seen.mp4"))) == 300
 
 
+@pytest.mark.slow
 def test_a_signal_beside_a_client_that_never_reads(start: Start, endless: Path) -> None:
     process = start(endless, "--stream", FREE, "--save", "overlay", "-q")
     url = first_line(process)

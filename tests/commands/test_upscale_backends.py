@@ -28,6 +28,7 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", SUFFIXES)
 def test_every_backend_enlarges_alike(
     target: str, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -205,6 +205,7 @@ def test_an_existing_folder_is_refused_before_any_work(
     assert (folder / "precious").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_force_replaces_a_bundle(tmp_path: Path, made: Path) -> None:
     folder = tmp_path / "nano"
     folder.mkdir()
@@ -218,6 +219,7 @@ def test_force_replaces_a_bundle(tmp_path: Path, made: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["nano"]
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_leaves_no_bundle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +240,7 @@ def test_a_model_that_fails_leaves_no_bundle(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"),
     [(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1), (KeyboardInterrupt(), 130)],

@@ -101,6 +101,7 @@ def of_evit(
     return read(out)
 
 
+@pytest.mark.slow
 def test_it_gives_what_evit_segment_gives(
     board: Board8, pictures: Path, of_evit: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_video_becomes_a_movie_and_masks(board: Board8, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "o", "e", "short.avi"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_movie_plays(
     board: Board8, tmp_path: Path, number: signal.Signals, code: int

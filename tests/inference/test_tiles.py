@@ -62,6 +62,7 @@ def test_an_overlap_that_is_too_large_is_refused() -> None:
         spans(100, 30, 11)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(axes(), axes(), st.sampled_from([1, 2, 3]))
 def test_tiles_of_one_picture_join_to_that_picture(

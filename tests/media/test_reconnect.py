@@ -295,6 +295,7 @@ class _Movie:
         self._movie.abort()
 
 
+@pytest.mark.slow
 def test_an_rtsp_server_is_killed_and_restarted(tmp_path: Path) -> None:
     said: list[str] = []
     numbers: list[int] = []

@@ -87,6 +87,7 @@ def test_steps_bring_it_back_to_what_it_was() -> None:
     assert names == set()  # every layer learns, islands and biases included
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_part_of_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evit_cli.models.quantize.rounded.MEASURE_EVERY", 2)
     one = rounded(segmenter()).train()

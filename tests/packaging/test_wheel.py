@@ -75,6 +75,7 @@ def test_the_wheel_has_all_of_the_package_and_nothing_else(wheel: Path) -> None:
     assert names == package_files()
 
 
+@pytest.mark.slow
 def test_a_wheel_of_the_sdist_is_the_same(wheel: Path, tmp_path: Path) -> None:
     sdist = build("sdist", REPOSITORY, tmp_path / "sdist")
     with tarfile.open(sdist) as archive:

@@ -133,6 +133,7 @@ def test_two_processes_train_as_one(tmp_path: Path, kind: str, train: dict[str, 
     assert environment["processes"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["segment", "classify"])
 def test_micro_batches_train_as_one_batch(tmp_path: Path, kind: str) -> None:
     write = write_segments if kind == "segment" else write_classes

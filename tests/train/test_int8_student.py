@@ -40,6 +40,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("t") / "t.safetensors", "seg-b0-cityscapes", 3)
 
 
+@pytest.mark.slow
 def test_without_an_init_the_teacher_learns_from_itself(tmp_path: Path, teacher: Path) -> None:
     data, recipe = write_segments(tmp_path / "data"), write_recipe(tmp_path / "r.yaml", INT8)
     out = tmp_path / "out"
@@ -59,6 +60,7 @@ def test_without_an_init_the_teacher_learns_from_itself(tmp_path: Path, teacher:
     assert not torch.equal(wanted, found)
 
 
+@pytest.mark.slow
 def test_it_goes_on_as_if_it_had_not_stopped(
     tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
