@@ -28,11 +28,11 @@ demo: $(BASE)
 	$(BIN)/python -m benchmarks.demo --out '$(OUT)' --source '$(SOURCE)'
 
 test: setup lint
-	$(BIN)/python -m pytest -n auto -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 # The rest: whole data sets, exports of every model, 100,000 frames, wheels in fresh environments.
 test-slow: setup
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 # Executes every RUN line of both Dockerfiles; needs root, buildah and mmdebstrap.
 images: setup
