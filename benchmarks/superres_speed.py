@@ -38,7 +38,7 @@ from evit_cli.weights.untrained import untrained_model
 
 OURS = "sr-xs-res-x2,sr-xs-x2,sr-s-w075-x2,sr-s-x2"
 PEERS = "swinir,swin2sr,restormer"
-"""Of the paper's Table 5; no well-kept library has Restormer with an enlargement."""
+"""Of the paper's Table 5, and SwinIR's successor, which installs without torchvision."""
 
 
 @contextmanager

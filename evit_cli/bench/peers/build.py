@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SEED = 0
+_COUNTS_AS_IT_BUILDS = frozenset({"swinir"})
+"""Families that read values of tensors while they build, which meta tensors do not have."""
 
 
 def build_peer(name: str, *, size_hw: ImageSize, batch: int = 1, device: str = "cpu") -> nn.Module:
@@ -23,8 +25,8 @@ def build_peer(name: str, *, size_hw: ImageSize, batch: int = 1, device: str = "
     The result maps normalised RGB (B, 3, H, W) to what its library gives before postprocessing:
     classification logits (B, 1000); SegFormer logits (B, classes, H / 4, W / 4); DeepLabV3+ logits
     (B, classes, H, W); Mask2Former and MaskFormer class scores (B, classes, H / 4, W / 4), masks
-    and classes multiplied out; SwinIR and Swin2SR (B, 3, 2 H, 2 W); SAM's image encoder
-    (B, 256, H / 16, W / 16).
+    and classes multiplied out; SwinIR and Swin2SR (B, 3, 2 H, 2 W); Restormer
+    (B, 3, H, W); SAM's image encoder (B, 256, H / 16, W / 16).
 
     Args:
         name: of a peer.
@@ -45,17 +47,18 @@ def build_peer(name: str, *, size_hw: ImageSize, batch: int = 1, device: str = "
     library = import_library(peer)
     import torch
 
+    first = "cpu" if peer.family in _COUNTS_AS_IT_BUILDS else device
     with torch.random.fork_rng(devices=[]), quiet_libraries():
         torch.manual_seed(_SEED)
         try:
-            with torch.device(device):
+            with torch.device(first):
                 model, pick = FAMILIES[peer.family](library, peer, size_hw)
         except (ImportError, AttributeError, TypeError) as error:
             raise EvitError(
                 f"{peer.library} does not build {name} any more: {error}",
                 hint=f"install the version of {peer.library} that evit was tested with",
             ) from error
-    return _one_output(model, pick).eval().requires_grad_(False)
+    return _one_output(model, pick).to(device).eval().requires_grad_(False)
 
 
 def check_library(peer: Peer) -> None:

@@ -158,6 +158,10 @@ def _swinir(library: ModuleType, peer: Peer, size_hw: ImageSize) -> tuple[nn.Mod
     return model, _itself
 
 
+def _restormer(library: ModuleType, peer: Peer, size_hw: ImageSize) -> tuple[nn.Module, Pick]:
+    return library.architectures.Restormer.Restormer(), _itself
+
+
 FAMILIES: dict[str, Family] = {
     "segformer": _segformer,
     "swin": _swin,
@@ -169,5 +173,6 @@ FAMILIES: dict[str, Family] = {
     "timm": _timm,
     "deeplab": _deeplab,
     "swinir": _swinir,
+    "restormer": _restormer,
 }
 """Name of a family -> what builds it."""

@@ -17,6 +17,7 @@ _INSTALL = {
     "timm": "pip install timm torchvision",
     "segmentation_models_pytorch": "pip install segmentation-models-pytorch torchvision",
     "spandrel": "pip install spandrel torchvision",
+    "spandrel_extra_arches": "pip install spandrel_extra_arches torchvision",
 }
 _NEED_TORCHVISION = frozenset(_INSTALL) - {"transformers"}
 _ONE_BUILD = "torch and torchvision must be of one build, both for the CPU or both for one CUDA"
