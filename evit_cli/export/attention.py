@@ -1,7 +1,7 @@
 """The attention of `models.attention` as float32 runtimes like it: fewer passes over the pixels.
 
-`attention_by_sums` is Eq. (3) as it stands. `TokenAttention` is the same function of the same
-weights, rearranged:
+`attention_by_sums` is Eq. (3) as it stands. `TokenAttention` and `BlockAttention` are the same
+function of the same weights, rearranged:
 
 - q, k and v come from convolutions of their own, so that nothing is sliced;
 - the aggregation's 1x1 convolution of v is linear, and what follows it up to the projection is
@@ -9,11 +9,17 @@ weights, rearranged:
 - the context (sum over pixels of k v^T) is multiplied with the projection while it is small,
   which spares a product over all pixels and a transpose.
 
-Sums over all pixels stay as they are, which is fine in float32 alone: with float16 the form of
-`models.attention` is needed.
+They differ in the heads. `TokenAttention` has a small product for each, with the fewest
+multiplications; `BlockAttention` has one large product for all, whose parts between different heads
+are set to zero: more multiplications, but pixels and channels stay as they lie in memory.
+
+Sums over all pixels stay as they are, which is fine in float32, and in bfloat16 where products are
+added up in float32: with float16 the form of `models.attention` is needed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -51,16 +57,26 @@ def attention_by_sums(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-class TokenAttention(nn.Module):
-    """`MultiScaleLinearAttention` for export, batch 1, float32.
+class Shift(nn.Module):
+    """A bias of its own, (C,), added to (..., C)."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return x + self.bias
+
+
+class _SplitAttention(nn.Module):
+    """The weights of `MultiScaleLinearAttention`, apart for q, k and v.
 
     Args:
         source: fused (its projection has no BatchNorm).
     """
 
     projection: Tensor
-    eye: Tensor
-    bias: Tensor
 
     def __init__(self, source: MultiScaleLinearAttention) -> None:
         super().__init__()
@@ -90,21 +106,37 @@ class TokenAttention(nn.Module):
             )
             part.copy_(folded.flatten(1))
         self.register_buffer("projection", projection.T.contiguous().view(-1, dim, channels))
-        self.register_buffer("eye", torch.eye(heads))
         bias = source.proj.conv.bias
-        self.register_buffer("bias", torch.zeros(channels) if bias is None else bias.detach())
+        self.shift = Shift(torch.zeros(channels) if bias is None else bias)
+
+    def split(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(B, C, H, W) -> q, k and v of each scale, the same shape, without the last ReLU."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        yield q, k, v
+        for depth_q, point_q, depth_k, point_k, depth_v in zip(
+            self.depth_q, self.point_q, self.depth_k, self.point_k, self.depth_v, strict=True
+        ):
+            yield point_q(depth_q(q)), point_k(depth_k(k)), depth_v(v)
+
+
+class TokenAttention(_SplitAttention):
+    """`MultiScaleLinearAttention` for export, batch 1, float32, a product for each head.
+
+    Args:
+        source: fused (its projection has no BatchNorm).
+    """
+
+    eye: Tensor
+
+    def __init__(self, source: MultiScaleLinearAttention) -> None:
+        super().__init__(source)
+        self.register_buffer("eye", torch.eye(self.heads))
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, C, H, W) -> (1, C, H, W)."""
         _, channels, height, width = x.shape
-        q, k, v = self.q(x), self.k(x), self.v(x)
-        out = self._attend(q, k, v, 0)
-        scales = zip(
-            self.depth_q, self.point_q, self.depth_k, self.point_k, self.depth_v, strict=True
-        )
-        for i, (depth_q, point_q, depth_k, point_k, depth_v) in enumerate(scales, start=1):
-            out = out + self._attend(point_q(depth_q(q)), point_k(depth_k(k)), depth_v(v), i)
-        out = out + self.bias
+        first, *others = (self._attend(*qkv, i) for i, qkv in enumerate(self.split(x)))
+        out: Tensor = self.shift(sum(others, first))
         return out.reshape(1, height, width, channels).permute(0, 3, 1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: int) -> Tensor:
@@ -123,3 +155,34 @@ class TokenAttention(nn.Module):
         denominator = (q @ columns).clamp(min=FLOOR).reshape(n, heads, 1)
         weights = (q.reshape(n, heads, dim) / denominator).reshape(n, channels)
         return weights @ mixed
+
+
+class BlockAttention(_SplitAttention):
+    """`MultiScaleLinearAttention` for export, one product for all heads.
+
+    Args:
+        source: fused (its projection has no BatchNorm).
+    """
+
+    same_head: Tensor
+
+    def __init__(self, source: MultiScaleLinearAttention) -> None:
+        super().__init__(source)
+        self.projection = self.projection.flatten(0, 1)  # (scales * C, C)
+        block = torch.ones(self.dim, self.dim)
+        self.register_buffer("same_head", torch.kron(torch.eye(self.heads), block))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        batch, channels, height, width = x.shape
+        weights, contexts = [], []
+        for scale, (q, k, v) in enumerate(self.split(x)):
+            q, k = torch.relu(q), torch.relu(k)
+            q, k, v = (t.permute(0, 2, 3, 1).reshape(batch, -1, channels) for t in (q, k, v))
+            context = (k.transpose(1, 2) @ v) * self.same_head  # (B, C, C)
+            part = self.projection[scale * channels : (scale + 1) * channels]
+            contexts.append(context @ part)
+            total = k.sum(dim=1).unsqueeze(-1)  # (B, C, 1)
+            weights.append(q / (q @ (total * self.same_head)).clamp(min=FLOOR))
+        out: Tensor = self.shift(torch.cat(weights, dim=2) @ torch.cat(contexts, dim=1))
+        return out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)

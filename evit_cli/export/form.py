@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Attention = Literal["means", "sums", "tokens", "blocks"]
+
 
 @dataclass(frozen=True)
 class Form:
@@ -12,7 +14,8 @@ class Form:
 
     Attributes:
         attention: "means" as in the model, whose every intermediate float16 can hold; "sums", the
-            fewest operators; "tokens", the fewest passes (`TokenAttention`; float32, batch 1).
+            fewest operators; "tokens", the fewest passes (`TokenAttention`; float32, batch 1);
+            "blocks", all heads in one product (`BlockAttention`; float32 or bfloat16).
         strips: wide blocks in strips that fit the cache; for runtimes that run operator by
             operator on a CPU.
         channels_last: the input is (B, H, W, 3), otherwise (B, 3, H, W).
@@ -22,7 +25,7 @@ class Form:
         scaled_norms: layer norms of a SAM model whose every intermediate float16 can hold.
     """
 
-    attention: Literal["means", "sums", "tokens"] = "means"
+    attention: Attention = "means"
     strips: bool = False
     channels_last: bool = True
     uint8: bool = True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.attention import TokenAttention, attention_by_sums
+from evit_cli.export.attention import BlockAttention, TokenAttention, attention_by_sums
 from evit_cli.export.form import Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
 from evit_cli.export.sam_norms import replace_norms
@@ -24,6 +25,11 @@ from evit_cli.models.superres import SuperresHead, SuperResolver
 from evit_cli.types import ImageSize, Preprocess
 
 M = TypeVar("M", bound=nn.Module)
+
+PIXELS_PER_CHANNEL = 2
+"""From how many on one product for all heads is the faster one: its size is that of the channels
+squared. OpenVINO in bfloat16, of the time with one for each head: B1's classifier at 224x224 (0.2
+and 1.5 pixels per channel) 1.18, L1's segmenter at 512x1024 (1) 1.03, B1's (2 and 16) 0.94."""
 
 
 class ImageModel(nn.Module):
@@ -80,13 +86,31 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     fused = fuse(model)
     if form.attention == "tokens":
         replace_modules(fused, MultiScaleLinearAttention, TokenAttention)
-    elif form.attention == "sums":
-        for module in fused.modules():
-            if isinstance(module, MultiScaleLinearAttention):
+    elif form.attention in ("sums", "blocks"):
+        large = _attends_to(fused, size_hw) if form.attention == "blocks" else {}
+        for name, module in list(fused.named_modules()):
+            if not isinstance(module, MultiScaleLinearAttention):
+                continue
+            if large.get(name, 0) >= PIXELS_PER_CHANNEL * module.qkv.in_channels:
+                fused.set_submodule(name, BlockAttention(module))
+            else:
                 module.attend = attention_by_sums
     if form.strips:
         replace_modules(fused, MBConv, StripMBConv)
     return _lower_head(fused, size_hw, form).eval().requires_grad_(False)
+
+
+def _attends_to(model: nn.Module, size_hw: ImageSize) -> dict[str, int]:
+    """How many pixels each attention of a model sees, by the module's name."""
+    pixels: dict[str, int] = {}
+    shadow = copy.deepcopy(model).to("meta")
+    for name, module in shadow.named_modules():
+        if isinstance(module, MultiScaleLinearAttention):
+            module.register_forward_pre_hook(
+                lambda _, args, name=name: pixels.update({name: args[0].shape[2:].numel()})
+            )
+    shadow(torch.empty((1, 3, *size_hw), device="meta"))
+    return pixels
 
 
 def _lower_head(fused: M, size_hw: ImageSize, form: Form) -> M:

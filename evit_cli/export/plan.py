@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from evit_cli.config.device import detect_profile, load_profile
 from evit_cli.config.profile import Profile
 from evit_cli.errors import EvitError, UsageError
-from evit_cli.export.form import Form
+from evit_cli.export.form import Attention, Form
 from evit_cli.export.sam_plan import USUAL, Bucket, check_sam_request, split, stem_of
 from evit_cli.runtime.sam_part import SamPart
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Task
@@ -293,9 +292,7 @@ def _form(
     )
 
 
-def _attention(
-    backend: Backend, precision: Precision, batch: int
-) -> tuple[Literal["means", "sums", "tokens"], str]:
+def _attention(backend: Backend, precision: Precision, batch: int) -> tuple[Attention, str]:
     """Which form of attention, and why."""
     if backend is Backend.TENSORRT or (
         precision is Precision.FP16 and backend is not Backend.OPENVINO
@@ -303,6 +300,8 @@ def _attention(
         return "means", "every intermediate stays in float16's range"
     if backend is Backend.TFLITE and precision is Precision.FP32 and batch == 1:
         return "tokens", "the fewest passes over the pixels; float32 holds the sums"
+    if backend is Backend.OPENVINO and precision is Precision.FP16:
+        return "blocks", "nothing is moved in memory; bfloat16 holds the sums"
     return "sums", "the fewest operators; float32 holds the sums, and bfloat16 its range"
 
 

@@ -24,10 +24,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from evit_cli.export.attention import Shift
 from evit_cli.models.precision import FLOAT32_LAYERS
 
 M = TypeVar("M", bound=nn.Module)
-_Layer = nn.Conv2d | nn.Linear
+_Layer = nn.Conv2d | nn.Linear | Shift
 
 
 def absorb_rounding(model: M, images: Tensor, *, dtype: torch.dtype) -> M:
@@ -42,7 +43,7 @@ def absorb_rounding(model: M, images: Tensor, *, dtype: torch.dtype) -> M:
         The model, still float32, with values that `dtype` holds exactly; but for the layers that
         stay float32, `FLOAT32_LAYERS`. A layer that runs several times is only rounded.
     """
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers = [m for m in model.modules() if isinstance(m, _Layer)]
     with torch.no_grad():
         means, once = _means(model, layers, images)
         _round(model, dtype, spare=once)

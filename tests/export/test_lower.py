@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,8 +14,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evit_cli.export import lower as lower_module
 from evit_cli.export import strips
-from evit_cli.export.attention import TokenAttention
+from evit_cli.export.attention import BlockAttention, TokenAttention, attention_by_sums
+from evit_cli.export.form import Attention
 from evit_cli.export.lower import Form, ImageModel, lower
 from evit_cli.export.resize import MatrixResize, PhaseResize, bicubic_matrix
 from evit_cli.export.strips import StripMBConv, strip_count
@@ -34,7 +35,7 @@ from tests.helpers.paths import shared_dir
 
 NAMES = ["seg-b0-cityscapes", "cls-b0", "seg-l1-cityscapes", "cls-l1"]
 SIZE = ImageSize(64, 96)
-ATTENTIONS: tuple[Literal["means", "sums", "tokens"], ...] = ("means", "sums", "tokens")
+ATTENTIONS: tuple[Attention, ...] = ("means", "sums", "tokens", "blocks")
 
 
 def forms(large: bool) -> list[Form]:
@@ -44,6 +45,7 @@ def forms(large: bool) -> list[Form]:
             Form(),
             Form(attention="sums"),
             Form(attention="tokens", strips=True),
+            Form(attention="blocks"),
             Form(free_size=True),
         ]
     return [
@@ -69,6 +71,7 @@ def rows(seed: int, *shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_form_is_the_same_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strips, "LARGEST_STRIP_BYTES", 2**16)
+    monkeypatch.setattr(lower_module, "PIXELS_PER_CHANNEL", 0)
     size = ImageSize(96, 96) if name.startswith("cls") else SIZE
     model, info = healthy_model(name), info_of(name, size)
     image = torch.from_numpy(next(random_images(*size)))[None]
@@ -122,8 +125,11 @@ def fill() -> ModuleType:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["seg-b0-cityscapes", "seg-b1-ade20k", "cls-b0", "cls-l1"])
-def test_the_published_models_outputs_survive_lowering(name: str, fill: ModuleType) -> None:
+def test_the_published_models_outputs_survive_lowering(
+    name: str, fill: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against the numbers that the published code gave for the same filled tensors."""
+    monkeypatch.setattr(lower_module, "PIXELS_PER_CHANNEL", 0)
     fixture = np.load(shared_dir("parity", "fixtures", f"{name}.npz"))
     layout = json.loads(shared_dir("parity", "layouts", f"{name}.json").read_text())
     state = {key: torch.from_numpy(fill.tensor(key, shape)) for key, shape in layout.items()}
@@ -135,6 +141,7 @@ def test_the_published_models_outputs_survive_lowering(name: str, fill: ModuleTy
         Form(),
         Form(attention="sums"),
         Form(attention="tokens", strips=True),
+        Form(attention="blocks"),
         Form(free_size=True),
     ):
         with torch.inference_mode():
@@ -184,25 +191,33 @@ def naive(module: MultiScaleLinearAttention, x: torch.Tensor) -> torch.Tensor:
     return module.proj(out.reshape(batch, -1, height, width))  # type: ignore[no-any-return]
 
 
+@pytest.mark.parametrize(("kind", "batch"), [(TokenAttention, 1), (BlockAttention, 3)])
 @pytest.mark.parametrize("dim", [16, 32])
 @pytest.mark.parametrize("scales", [(), (5,), (3, 5)])
 @pytest.mark.parametrize("size", [(1, 1), (4, 8), (9, 7)])
-def test_token_attention_equals_the_naive_form(
-    dim: int, scales: tuple[int, ...], size: tuple[int, int]
+def test_rearranged_attention_equals_the_naive_form(
+    kind: type[torch.nn.Module],
+    batch: int,
+    dim: int,
+    scales: tuple[int, ...],
+    size: tuple[int, int],
 ) -> None:
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(dim)
         source = fuse(MultiScaleLinearAttention(4 * dim, dim, scales, 1e-5))
-        x = torch.randn(1, 4 * dim, *size)
-        found = TokenAttention(source)(x)
+        x = torch.randn(batch, 4 * dim, *size)
+        found = kind(source)(x)
         expected = naive(fuse(source).double(), x.double())
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= 1e-5 * max(float(expected.std()), 1)
 
 
-def test_token_attention_gives_the_bias_where_nothing_agrees() -> None:
+@pytest.mark.parametrize("kind", [TokenAttention, BlockAttention])
+def test_rearranged_attention_gives_the_bias_where_nothing_agrees(
+    kind: type[torch.nn.Module],
+) -> None:
     source = fuse(MultiScaleLinearAttention(32, 16, (5,), 1e-5))
-    out = TokenAttention(source)(torch.zeros(1, 32, 4, 4))
+    out = kind(source)(torch.zeros(1, 32, 4, 4))
     assert torch.isfinite(out).all()
     assert torch.allclose(out, source(torch.zeros(1, 32, 4, 4)), atol=1e-6)
 
@@ -248,3 +263,13 @@ def test_which_parts_are_replaced() -> None:
     resizes = [type(m) for m in lower(model, SIZE, Form(free_size=True)).head.resizes]
     assert resizes[:2] == [PhaseResize, PhaseResize]
     assert [type(m) for m in cut.head.resizes][:2] == [MatrixResize, MatrixResize]
+
+
+@pytest.mark.parametrize(("side", "blocks"), [(96, 0), (192, 1), (512, 2)])
+def test_all_heads_are_one_product_where_pixels_outnumber_channels(side: int, blocks: int) -> None:
+    """B0 attends at strides 16 and 32, with 64 and 128 channels, twice each."""
+    lowered = lower(build_model(VARIANTS["cls-b0"]), ImageSize(side, side), Form("blocks"))
+    attentions = [m for m in lowered.modules() if isinstance(m, MultiScaleLinearAttention)]
+    assert sum(isinstance(m, BlockAttention) for m in lowered.modules()) == 2 * blocks
+    assert len(attentions) == 2 * (2 - blocks)
+    assert all(m.attend is attention_by_sums for m in attentions)

@@ -185,6 +185,8 @@ def test_attention_sums_over_tokens_for_one_float32_image_in_litert(
     plan = plan_of(target=target, precision=precision, batch=batch)
     fewest_passes = target is Backend.TFLITE and precision is Precision.FP32 and batch == 1
     assert (plan.form.attention == "tokens") == fewest_passes
+    in_bfloat16 = target is Backend.OPENVINO and precision is Precision.FP16
+    assert (plan.form.attention == "blocks") == in_bfloat16
     # Sums over all pixels leave what float16 can hold.
     if plan.typed_fp16:
         assert plan.form.attention == "means"

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evit_cli.export.form import Form
+from evit_cli.export import lower as lower_module
+from evit_cli.export.attention import BlockAttention
+from evit_cli.export.form import Attention, Form
 from evit_cli.export.graph import build_graph
 from evit_cli.export.images import load_images
 from evit_cli.export.lower import ImageModel, lower
@@ -18,7 +20,9 @@ from evit_cli.export.plan import ExportRequest, make_plan
 from evit_cli.export.rounding import absorb_rounding
 from evit_cli.inference.class_map import class_map
 from evit_cli.media.images import read_image
+from evit_cli.models.attention import MultiScaleLinearAttention
 from evit_cli.models.build import build_model
+from evit_cli.models.fuse import fuse
 from evit_cli.models.layers import ConvNorm
 from evit_cli.models.variants import VARIANTS
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Preprocess, Task
@@ -39,8 +43,13 @@ def trained(name: str) -> nn.Module:
     return model
 
 
-def network(name: str) -> nn.Module:
-    return lower(trained(name), SIZE, Form())
+def network(name: str, attention: Attention = "means") -> nn.Module:
+    return lower(trained(name), SIZE, Form(attention))
+
+
+@pytest.fixture(autouse=True)
+def _blocks_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower_module, "PIXELS_PER_CHANNEL", 0)
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +78,32 @@ def test_float32_changes_nothing(name: str, inputs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", ["seg-b0-cityscapes", "cls-b1", "seg-l1-cityscapes"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "attention"),
+    [(torch.float16, "means"), (torch.bfloat16, "means"), (torch.bfloat16, "blocks")],
+)
 def test_outputs_stay_closer_than_with_plain_rounding(
-    name: str, dtype: torch.dtype, inputs: Tensor
+    name: str, dtype: torch.dtype, attention: Attention, inputs: Tensor
 ) -> None:
     """On inputs whose means the biases were not made for."""
-    model = network(name)
+    model = network(name, attention)
     unseen = inputs.flip(-1) * 0.8 + 0.1
     before = run(model, unseen)
     plain = run(plainly_rounded(model, dtype), unseen) - before
     mended = run(absorb_rounding(model, inputs, dtype=dtype), unseen) - before
     assert float(mended.square().mean()) < 0.75 * float(plain.square().mean())
+
+
+def test_attention_in_blocks_keeps_its_mean_output(inputs: Tensor) -> None:
+    source = fuse(MultiScaleLinearAttention(32, 16, (5,), 1e-5)).eval()
+    nn.init.uniform_(source.proj.conv.bias, -20, 20)
+    x = inputs.repeat(1, 11, 1, 1)[:, :32]
+    model = BlockAttention(source)
+    before = run(model, x)
+    kept = (run(absorb_rounding(model, x, dtype=torch.bfloat16), x) - before).mean((0, 2, 3))
+    bias = model.shift.bias
+    assert torch.equal(bias, bias.bfloat16().float()) and bias.abs().max() > 10
+    assert bool((kept.abs() <= torch.finfo(torch.bfloat16).eps * bias.abs() + 1e-5).all())
 
 
 def test_the_mean_output_is_kept_up_to_the_last_rounding(inputs: Tensor) -> None:
