@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evit_cli.export.attention import BlockAttention, TokenAttention, attention_by_sums
-from evit_cli.export.form import Form
+from evit_cli.export.form import Attention, Form
 from evit_cli.export.resize import MatrixResize, PhaseResize
 from evit_cli.export.sam_norms import replace_norms
 from evit_cli.export.strips import StripMBConv
@@ -84,20 +84,26 @@ def lower(model: M, size_hw: ImageSize, form: Form) -> M:
     if any(side % stride for side in size_hw):
         raise ValueError(f"both sides must be multiples of {stride}, got {size_hw}")
     fused = fuse(model)
-    if form.attention == "tokens":
-        replace_modules(fused, MultiScaleLinearAttention, TokenAttention)
-    elif form.attention in ("sums", "blocks"):
-        large = _attends_to(fused, size_hw) if form.attention == "blocks" else {}
-        for name, module in list(fused.named_modules()):
-            if not isinstance(module, MultiScaleLinearAttention):
-                continue
-            if large.get(name, 0) >= PIXELS_PER_CHANNEL * module.qkv.in_channels:
-                fused.set_submodule(name, BlockAttention(module))
-            else:
-                module.attend = attention_by_sums
+    _replace_attention(fused, size_hw, form.attention)
     if form.strips:
         replace_modules(fused, MBConv, StripMBConv)
     return _lower_head(fused, size_hw, form).eval().requires_grad_(False)
+
+
+def _replace_attention(model: nn.Module, size_hw: ImageSize, form: Attention) -> None:
+    """Put another form of attention in place of the model's own, "means"."""
+    if form == "tokens":
+        replace_modules(model, MultiScaleLinearAttention, TokenAttention)
+    if form not in ("sums", "blocks"):
+        return
+    pixels = _attends_to(model, size_hw) if form == "blocks" else {}
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, MultiScaleLinearAttention):
+            continue
+        if name in pixels and pixels[name] >= PIXELS_PER_CHANNEL * module.qkv.in_channels:
+            model.set_submodule(name, BlockAttention(module))
+        else:
+            module.attend = attention_by_sums
 
 
 def _attends_to(model: nn.Module, size_hw: ImageSize) -> dict[str, int]:

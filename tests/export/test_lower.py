@@ -273,3 +273,10 @@ def test_all_heads_are_one_product_where_pixels_outnumber_channels(side: int, bl
     assert sum(isinstance(m, BlockAttention) for m in lowered.modules()) == 2 * blocks
     assert len(attentions) == 2 * (2 - blocks)
     assert all(m.attend is attention_by_sums for m in attentions)
+
+
+def test_sums_are_never_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lower_module, "PIXELS_PER_CHANNEL", 0)
+    lowered = lower(build_model(VARIANTS["cls-b0"]), ImageSize(96, 96), Form("sums"))
+    attentions = [m for m in lowered.modules() if isinstance(m, MultiScaleLinearAttention)]
+    assert len(attentions) == 4 and all(m.attend is attention_by_sums for m in attentions)
