@@ -335,7 +335,7 @@ class Expected(Strict):
     """What the run should reach, and how that is known.
 
     Attributes:
-        metric: "mean_iou" or "top1", in percent, or "psnr_db".
+        metric: "mean_iou", "top1", "box_iou", "coco_ap" or "explained", in percent, or "psnr_db".
         value: the published or measured figure, None where there is none.
         source: where the figure is from.
     """

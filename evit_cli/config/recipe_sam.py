@@ -38,7 +38,7 @@ class SamPart(Strict):
         sets: what to learn from.
         val: what to measure on.
         sides: of the encoder's square in training, multiples of 32; of several, one is drawn per
-            step. None is the model's own. Half of it costs about a fifth; good for a start.
+            step. Empty is the model's own. Half of it costs about a fifth; good for a start.
         masks_per_image: masks of one example; where an image has fewer, some are there twice.
         scale: range of the longest side over the encoder's, drawn evenly in its logarithm.
         flip: probability of a mirror image.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SEED = 0
-_COUNTS_AS_IT_BUILDS = frozenset({"swinir"})
+_READS_AS_IT_BUILDS = frozenset({"swinir"})
 """Families that read values of tensors while they build, which meta tensors do not have."""
 
 
@@ -47,7 +47,7 @@ def build_peer(name: str, *, size_hw: ImageSize, batch: int = 1, device: str = "
     library = import_library(peer)
     import torch
 
-    first = "cpu" if peer.family in _COUNTS_AS_IT_BUILDS else device
+    first = "cpu" if peer.family in _READS_AS_IT_BUILDS else device
     with torch.random.fork_rng(devices=[]), quiet_libraries():
         torch.manual_seed(_SEED)
         try:
