@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from evit_cli.export.bundle_phone import write_phone_files
 from evit_cli.export.bundle_plan import BundleKind, BundleModel, BundlePlan, check_bundle_free
 from evit_cli.export.job import ExportJob, ExportReport, run_export
 from evit_cli.export.verify import Verification
+from evit_cli.export.workshop import workshop
 from evit_cli.runtime.description import description_path
 from evit_cli.types import Precision, Progress
 
@@ -59,7 +58,7 @@ def make_bundle(
         MissingDependency: a library that an export needs is not installed.
     """
     check_bundle_free(plan.folder, force=job.force)
-    with _workshop(plan.folder) as folder:
+    with workshop(plan.folder) as folder:
         reports = [_export(model, job, folder, progress) for model in plan.models]
         descriptions = [report.description for report in reports]
         assert plan.info.classes is not None  # only segmentation gets here
@@ -99,18 +98,6 @@ def _export(
         ) from error
     description_path(plan.path).unlink()
     return report
-
-
-@contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
-    """A folder on the same disk, gone afterwards."""
-    partial = folder.with_name(f".evit-partial-{folder.name}-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _hand_over(partial: Path, folder: Path) -> None:

@@ -5,11 +5,8 @@ Everything happens in a hidden folder beside the artifact; what is finished is r
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from evit_cli.export.sam_plan import with_embedding
 from evit_cli.export.sam_verify import verify_sam
 from evit_cli.export.verdict import Verdict
 from evit_cli.export.verify import Verification, verify, with_labels, with_originals
+from evit_cli.export.workshop import workshop
 from evit_cli.models.sam.model import Sam
 from evit_cli.runtime.description import Description, describe_artifact, description_path
 from evit_cli.runtime.open import open_artifact
@@ -119,7 +117,7 @@ def run_export(job: ExportJob, *, progress: Progress | None = None) -> ExportRep
         plan = with_embedding(plan, embedding_of(job.model)[0])
     for part in plan.parts:
         check_free(part.path, force=job.force)
-    with _workshop(plan.path) as folder:
+    with workshop(plan.path) as folder:
         job.notice(f"exporting {plan.info.name} to {plan.backend.value} {plan.precision.value}")
         made = [_make(job, part, folder, progress or NoProgress()) for part in plan.parts]
         compared = time.perf_counter()
@@ -184,19 +182,6 @@ def describe(plan: ExportPlan, built: Built) -> Description:
         profile=plan.profile.name if plan.profile else "",
         sam=plan.sam,
     )
-
-
-@contextmanager
-def _workshop(path: Path) -> Iterator[Path]:
-    """A folder on the same disk as `path`, gone afterwards."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.parent / f".evit-partial-{path.name}-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,25 @@ def test_what_a_finished_export_leaves(target: Backend, tmp_path: Path) -> None:
     )
     assert len(told) == 2
     assert "3 images" in told[1]
+
+
+def test_a_second_ctrl_c_does_not_stop_the_clearing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear = shutil.rmtree
+
+    def interrupted(folder: Path, *, ignore_errors: bool) -> None:
+        if folder.exists():
+            signal.raise_signal(signal.SIGINT)
+        clear(folder, ignore_errors=ignore_errors)
+
+    def told(_: str) -> None:
+        monkeypatch.setattr(shutil, "rmtree", interrupted)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_export(replace(tiny_job(tmp_path / "m.onnx"), notice=told))
+    assert names(tmp_path) == set()
 
 
 def test_without_comparison(tmp_path: Path) -> None:
