@@ -165,24 +165,31 @@ class BlockAttention(_SplitAttention):
     """
 
     same_head: Tensor
+    head_of: Tensor
 
     def __init__(self, source: MultiScaleLinearAttention) -> None:
         super().__init__(source)
         self.projection = self.projection.flatten(0, 1)  # (scales * C, C)
         block = torch.ones(self.dim, self.dim)
         self.register_buffer("same_head", torch.kron(torch.eye(self.heads), block))
+        every = torch.eye(self.projection.shape[0] // self.dim)  # heads of all scales
+        self.register_buffer("head_of", every.repeat_interleave(self.dim, dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
-        weights, contexts = [], []
+        queries, totals, contexts = [], [], []
         for scale, (q, k, v) in enumerate(self.split(x)):
             q, k = torch.relu(q), torch.relu(k)
             q, k, v = (t.permute(0, 2, 3, 1).reshape(batch, -1, channels) for t in (q, k, v))
             context = (k.transpose(1, 2) @ v) * self.same_head  # (B, C, C)
             part = self.projection[scale * channels : (scale + 1) * channels]
             contexts.append(context @ part)
-            total = k.sum(dim=1).unsqueeze(-1)  # (B, C, 1)
-            weights.append(q / (q @ (total * self.same_head)).clamp(min=FLOOR))
-        out: Tensor = self.shift(torch.cat(weights, dim=2) @ torch.cat(contexts, dim=1))
+            totals.append(k.sum(dim=1))  # (B, C)
+            queries.append(q)
+        q = torch.cat(queries, dim=2)  # (B, N, scales * C)
+        columns = torch.cat(totals, dim=1).unsqueeze(-1) * self.head_of  # (B, scales * C, heads)
+        denominator = (q @ columns).clamp(min=FLOOR).unsqueeze(-1)
+        weights = (q.unflatten(2, (-1, self.dim)) / denominator).flatten(2)
+        out: Tensor = self.shift(weights @ torch.cat(contexts, dim=1))
         return out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -78,7 +78,7 @@ def build_graph(
     if plan.precision is Precision.INT8:
         return _quantised(plan, model, calibration, islands, explain)
     lowered = lower(model, plan.size_hw, plan.form)
-    image_model = ImageModel(lowered, plan.info.preprocess, plan.form)
+    image_model = ImageModel(lowered, plan.info.preprocess, plan.form, plan.size_hw)
     dtype = _rounded_to(plan)
     if dtype is not None:
         absorb_rounding(image_model, _rounding_images(plan), dtype=dtype)

@@ -162,7 +162,7 @@ def _quantised(
     kept = _kept(form, islands)
     equal = equalise(fused, _normalised(plan, batches), islands=kept, gates=form.gates)
     lowered = lower(sixfold(equal, islands=kept), plan.size_hw, plan.form)
-    whole = ImageModel(lowered, plan.info.preprocess, plan.form)
+    whole = ImageModel(lowered, plan.info.preprocess, plan.form, plan.size_hw)
     with torch.inference_mode():
         ranges = collect_ranges(whole, batches, method=METHOD)
         tensorrt = plan.backend is Backend.TENSORRT

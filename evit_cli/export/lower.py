@@ -40,11 +40,14 @@ class ImageModel(nn.Module):
             takes the image is changed.
         preprocess: mean and deviation.
         form: of input and output.
+        size_hw: of the input; of no matter where it is free.
     """
 
     mean: Tensor
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess, form: Form) -> None:
+    def __init__(
+        self, model: nn.Module, preprocess: Preprocess, form: Form, size_hw: ImageSize
+    ) -> None:
         super().__init__()
         self.model, self.form = model, form
         # The deviation goes into the first convolution. The mean cannot: the convolution's
@@ -57,11 +60,15 @@ class ImageModel(nn.Module):
             assert isinstance(layer.weight, Tensor)
             layer.weight.data = layer.weight.data * scale
         mean = 255 * torch.tensor(preprocess.mean_rgb)
+        self.by_row = form.channels_last and not form.free_size
+        if self.by_row:
+            mean = mean.repeat(size_hw.width)  # three channels at a time are slow in runtimes
         self.register_buffer("mean", mean if form.channels_last else mean.view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, H, W, 3) or (B, 3, H, W) -> (B, C, h, w), (B, h, w, C), (B, classes)."""
-        x = image.to(self.mean.dtype) - self.mean
+        rows = image.flatten(2) if self.by_row else image
+        x = (rows.to(self.mean.dtype) - self.mean).view(image.shape)
         if self.form.channels_last:
             x = x.permute(0, 3, 1, 2)
         out: Tensor = self.model(x)

@@ -91,9 +91,9 @@ class MatrixResize(nn.Module):
         if batch > 1:
             return self.rows @ x @ self.columns.T
         # Channels last and few dimensions: LiteRT then transposes nothing.
-        y = x[0].permute(1, 2, 0)  # (h, w, C)
-        y = (self.columns @ y).reshape(height, width * self.factor * channels)
-        y = (self.rows @ y).reshape(1, height * self.factor, width * self.factor, channels)
+        y = self.columns @ x.permute(0, 2, 3, 1)[0]  # (h, W, C)
+        y = self.rows @ y.reshape(height, width * self.factor * channels)
+        y = y.reshape(1, height * self.factor, width * self.factor, channels)
         return y.permute(0, 3, 1, 2)
 
 

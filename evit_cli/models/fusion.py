@@ -42,5 +42,7 @@ class FusionHead(nn.Module):
         """Backbone features (finest first) -> (B, width, h, w) of the third last."""
         size_hw = features[-3].shape[-2:]
         levels = zip(self.projections, self.resizes, reversed(features), strict=False)
-        x = sum(resize(project(level), size_hw) for project, resize, level in levels)
-        return self.blocks(x)  # type: ignore[no-any-return]
+        coarse, middle, fine = (
+            resize(project(level), size_hw) for project, resize, level in levels
+        )
+        return self.blocks(fine + coarse + middle)  # type: ignore[no-any-return]

@@ -79,7 +79,7 @@ def test_every_form_is_the_same_function(name: str, monkeypatch: pytest.MonkeyPa
     with torch.inference_mode():
         expected = model(((image / 255 - mean) / std).permute(0, 3, 1, 2))
         for form in forms(large="-l" in name):
-            lowered = ImageModel(lower(model, size, form), info.preprocess, form)
+            lowered = ImageModel(lower(model, size, form), info.preprocess, form, size)
             given = image if form.channels_last else image.permute(0, 3, 1, 2)
             given = given if form.uint8 else given.float()
             found = lowered(given)
@@ -93,12 +93,13 @@ def test_every_form_is_the_same_function(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_input_may_be_float() -> None:
+    size = ImageSize(96, 96)
     model, info = healthy_model("cls-b0"), info_of("cls-b0")
     image = torch.from_numpy(next(random_images(96, 96)))[None]
     outs = []
     for uint8 in (True, False):
         form = Form(uint8=uint8)
-        lowered = ImageModel(lower(model, ImageSize(96, 96), form), info.preprocess, form)
+        lowered = ImageModel(lower(model, size, form), info.preprocess, form, size)
         outs.append(lowered(image if uint8 else image.float()))
     assert torch.equal(*outs)
 
@@ -107,7 +108,7 @@ def test_the_model_itself_is_left_alone() -> None:
     model = healthy_model("seg-b0-cityscapes")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     form = Form(attention="tokens", strips=True)
-    ImageModel(lower(model, SIZE, form), info_of("seg-b0-cityscapes").preprocess, form)
+    ImageModel(lower(model, SIZE, form), info_of("seg-b0-cityscapes").preprocess, form, SIZE)
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -164,7 +164,7 @@ def test_float16_keeps_the_classes_of_a_street_frame() -> None:
     request = ExportRequest(Backend.ONNX, precision=Precision.FP16, size_hw=size)
     plan = make_plan(request, loaded.info)
     half = build_graph(plan, loaded.model, None).model
-    full = ImageModel(lower(loaded.model, size, plan.form), loaded.info.preprocess, plan.form)
+    full = ImageModel(lower(loaded.model, size, plan.form), loaded.info.preprocess, plan.form, size)
     rgb = read_image(frame)[0]
     image = torch.from_numpy(cv2.resize(rgb, (1024, 512), interpolation=cv2.INTER_AREA))[None]
     labels = [class_map(run(model, image)[0].numpy(), size) for model in (half, full)]
@@ -183,7 +183,7 @@ def test_float16_export_stays_closer_than_plain_rounding() -> None:
         plan = make_plan(request, info)
         built = build_graph(plan, model, None).model
         assert {p.dtype for p in built.parameters()} == {torch.float16}
-        full = ImageModel(lower(model, SIZE, plan.form), info.preprocess, plan.form)
+        full = ImageModel(lower(model, SIZE, plan.form), info.preprocess, plan.form, SIZE)
         expected = run(full, image)
         plain = run(full.half(), image) - expected
         mended = run(built, image) - expected

@@ -122,7 +122,7 @@ def test_every_form_is_the_same_function(
         expected = model(x)
         lowered = lower(model, SIZE, form)
         assert torch.allclose(lowered(x), expected, atol=1e-5)
-        found = ImageModel(lowered, SUPERRES_PREPROCESS, form)(taken)
+        found = ImageModel(lowered, SUPERRES_PREPROCESS, form, SIZE)(taken)
     found = found.permute(0, 3, 1, 2) if form.outputs_last else found
     assert torch.allclose(found, expected, atol=1e-5)
     # What the head adds is not nothing, so a head that is left out would be seen.
