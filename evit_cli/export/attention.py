@@ -190,6 +190,7 @@ class BlockAttention(_SplitAttention):
         q = torch.cat(queries, dim=2)  # (B, N, scales * C)
         columns = torch.cat(totals, dim=1).unsqueeze(-1) * self.head_of  # (B, scales * C, heads)
         denominator = (q @ columns).clamp(min=FLOOR).unsqueeze(-1)
-        weights = (q.unflatten(2, (-1, self.dim)) / denominator).flatten(2)
+        by_head = q.reshape(batch, -1, denominator.shape[2], self.dim)
+        weights = (by_head / denominator).flatten(2)
         out: Tensor = self.shift(weights @ torch.cat(contexts, dim=1))
         return out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
