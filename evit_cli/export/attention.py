@@ -77,6 +77,7 @@ class _SplitAttention(nn.Module):
     """
 
     projection: Tensor
+    head_of: Tensor
 
     def __init__(self, source: MultiScaleLinearAttention) -> None:
         super().__init__()
@@ -106,6 +107,8 @@ class _SplitAttention(nn.Module):
             )
             part.copy_(folded.flatten(1))
         self.register_buffer("projection", projection.T.contiguous().view(-1, dim, channels))
+        heads_of_all = torch.eye(self.projection.shape[0])
+        self.register_buffer("head_of", heads_of_all.repeat_interleave(dim, dim=0))
         bias = source.proj.conv.bias
         self.shift = Shift(torch.zeros(channels) if bias is None else bias)
 
@@ -118,6 +121,21 @@ class _SplitAttention(nn.Module):
         ):
             yield point_q(depth_q(q)), point_k(depth_k(k)), depth_v(v)
 
+    def weigh(self, q: Tensor, total: Tensor) -> Tensor:
+        """Divide each head's queries by Eq. (3)'s denominator, all heads and scales at once.
+
+        Args:
+            q: queries of all scales after the ReLU, (..., N, scales * C).
+            total: sums of their keys, (..., scales * C).
+
+        Returns:
+            (..., N, scales * C); zero where a query or all keys are zero.
+        """
+        # One column per head, zero in the other heads' rows: all denominators in one product.
+        denominator = (q @ (total.unsqueeze(-1) * self.head_of)).clamp(min=FLOOR)
+        by_head = q.reshape(*denominator.shape, self.dim)
+        return (by_head / denominator.unsqueeze(-1)).reshape(q.shape)
+
 
 class TokenAttention(_SplitAttention):
     """`MultiScaleLinearAttention` for export, batch 1, float32, a product for each head.
@@ -126,35 +144,23 @@ class TokenAttention(_SplitAttention):
         source: fused (its projection has no BatchNorm).
     """
 
-    eye: Tensor
-
-    def __init__(self, source: MultiScaleLinearAttention) -> None:
-        super().__init__(source)
-        self.register_buffer("eye", torch.eye(self.heads))
-
     def forward(self, x: Tensor) -> Tensor:
         """(1, C, H, W) -> (1, C, H, W)."""
         _, channels, height, width = x.shape
-        first, *others = (self._attend(*qkv, i) for i, qkv in enumerate(self.split(x)))
-        out: Tensor = self.shift(sum(others, first))
-        return out.reshape(1, height, width, channels).permute(0, 3, 1, 2)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, scale: int) -> Tensor:
-        """(1, C, H, W) each -> this scale's share of the projected output, (N, C)."""
-        _, channels, height, width = q.shape
         n, heads, dim = height * width, self.heads, self.dim
-        q, k, v = (t.permute(0, 2, 3, 1).reshape(n, channels) for t in (q, k, v))
-        q, k = torch.relu(q), torch.relu(k)
-        by_head = k.reshape(n, heads, dim).permute(1, 2, 0)  # (heads, dim, N)
-        context = by_head @ v.reshape(n, heads, dim).permute(1, 0, 2)  # (heads, dim, dim)
-        projection = self.projection[scale * heads : (scale + 1) * heads]
-        mixed = (context @ projection).reshape(channels, channels)
-        total = k.sum(dim=0).reshape(heads, dim, 1)
-        # One column per head, zero in the other heads' rows: all denominators in one product.
-        columns = (total * self.eye[:, None, :]).reshape(channels, heads)
-        denominator = (q @ columns).clamp(min=FLOOR).reshape(n, heads, 1)
-        weights = (q.reshape(n, heads, dim) / denominator).reshape(n, channels)
-        return weights @ mixed
+        queries, totals, contexts = [], [], []
+        for scale, (q, k, v) in enumerate(self.split(x)):
+            # ReLU first: what only it reads need not be copied to be seen in another shape.
+            q, k, v = (t.permute(0, 2, 3, 1) for t in (torch.relu(q), torch.relu(k), v))
+            k, v = (t.reshape(n, heads, dim) for t in (k, v))
+            context = k.permute(1, 2, 0) @ v.permute(1, 0, 2)  # (heads, dim, dim)
+            projection = self.projection[scale * heads : (scale + 1) * heads]
+            contexts.append((context @ projection).reshape(channels, channels))
+            totals.append(k.sum(dim=0).flatten())
+            queries.append(q.reshape(n, channels))
+        weights = self.weigh(torch.cat(queries, dim=1), torch.cat(totals))
+        out: Tensor = self.shift(weights @ torch.cat(contexts))
+        return out.reshape(1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class BlockAttention(_SplitAttention):
@@ -165,15 +171,12 @@ class BlockAttention(_SplitAttention):
     """
 
     same_head: Tensor
-    head_of: Tensor
 
     def __init__(self, source: MultiScaleLinearAttention) -> None:
         super().__init__(source)
         self.projection = self.projection.flatten(0, 1)  # (scales * C, C)
         block = torch.ones(self.dim, self.dim)
         self.register_buffer("same_head", torch.kron(torch.eye(self.heads), block))
-        every = torch.eye(self.projection.shape[0] // self.dim)  # heads of all scales
-        self.register_buffer("head_of", every.repeat_interleave(self.dim, dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -187,10 +190,6 @@ class BlockAttention(_SplitAttention):
             contexts.append(context @ part)
             totals.append(k.sum(dim=1))  # (B, C)
             queries.append(q)
-        q = torch.cat(queries, dim=2)  # (B, N, scales * C)
-        columns = torch.cat(totals, dim=1).unsqueeze(-1) * self.head_of  # (B, scales * C, heads)
-        denominator = (q @ columns).clamp(min=FLOOR).unsqueeze(-1)
-        by_head = q.reshape(batch, -1, denominator.shape[2], self.dim)
-        weights = (by_head / denominator).flatten(2)
+        weights = self.weigh(torch.cat(queries, dim=2), torch.cat(totals, dim=1))
         out: Tensor = self.shift(weights @ torch.cat(contexts, dim=1))
         return out.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
