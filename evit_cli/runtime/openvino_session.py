@@ -99,7 +99,8 @@ class OpenvinoSession:
         """`{"image": (B, H, W, 3) uint8}` -> `{"logits": float32}` or others; see `Session`."""
         stored, rows = stored_inputs(inputs, self._description), rows_of(inputs)
         try:
-            self._request.infer({self._order[name]: array for name, array in stored.items()})
+            feed = {self._order[name]: array for name, array in stored.items()}
+            self._request.infer(feed, share_outputs=True)  # what is returned is copied below
         except RuntimeError as error:
             raise EvitError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
         # Copies: the request's own memory is written again by the next run.
