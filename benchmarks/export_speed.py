@@ -1,4 +1,4 @@
-"""What the export's graph work is worth: the same weights in the plain form, medians in one run.
+"""What the export's graph work is worth: against the same weights in the plain form, in one run.
 
 `python -m benchmarks.export_speed [--model NAME] [--size HxW] [--weights FILE] [--calib DIR]`.
 With `--calib`, int8 files are made and timed too. Export time and peak memory are of the float32
@@ -19,7 +19,14 @@ import numpy as np
 import torch
 
 from benchmarks.plain_model import write_plain
-from benchmarks.timing import litert_call, medians_ms, onnx_call, openvino_call, ratios
+from benchmarks.timing import (
+    litert_call,
+    onnx_call,
+    openvino_call,
+    paired_ratio,
+    ratios,
+    times_ms,
+)
 from evit_cli.export.images import load_images
 from evit_cli.export.job import ExportJob, run_export
 from evit_cli.export.plan import ExportRequest, make_plan
@@ -29,6 +36,14 @@ from evit_cli.models.variants import get_variant
 from evit_cli.runtime.open import open_artifact
 from evit_cli.types import Backend, ImageSize, ModelInfo, Precision, Preprocess
 from evit_cli.weights.load import load_model
+
+YARDSTICKS = {
+    "evit tflite fp32": "plain tflite",
+    "evit tflite int8": "plain tflite",
+    "evit onnx fp32": "plain onnxruntime",
+    "evit openvino fp16": "plain openvino bf16",
+    "evit openvino int8": "plain openvino bf16",
+}
 
 
 def open_source(name: str, weights: Path | None) -> tuple[torch.nn.Module, ModelInfo]:
@@ -90,10 +105,29 @@ def main() -> None:
             "plain openvino f32": openvino_call(onnx, options.threads, "f32"),
             "plain openvino bf16": openvino_call(onnx, options.threads, "bf16"),
         }
-        result = medians_ms(plain | calls, options.rounds)
+        # Each beside its yardstick: what one round compares should follow each other.
+        order = [n for p in plain for n in (p, *(c for c in calls if YARDSTICKS[c] == p))]
+        times = times_ms({name: (plain | calls)[name] for name in order}, options.rounds)
     print(f"{info.name} at {options.size}, {options.threads} threads")
+    result = {name: float(np.median(values)) for name, values in times.items()}
     print(ratios(result))
-    print(json.dumps({"model": info.name, "size_hw": options.size, "median_ms": result}))
+    compared = {
+        name: paired_ratio(times[name], times[plain])
+        for name, plain in YARDSTICKS.items()
+        if name in times
+    }
+    for name, (middle, first, third) in compared.items():
+        print(f"{name}: {middle:.3f} of {YARDSTICKS[name]} (quartiles {first:.3f}, {third:.3f})")
+    print(
+        json.dumps(
+            {
+                "model": info.name,
+                "size_hw": options.size,
+                "median_ms": result,
+                "paired_ratio": compared,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 WARM_UP = 3
 
+Times = npt.NDArray[np.float64]
 
-def medians_ms(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+
+def times_ms(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Times]:
+    """The time of each candidate in each round, (rounds,)."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + WARM_UP):
         for name, run in candidates.items():
@@ -20,7 +24,21 @@ def medians_ms(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict
             run()
             if number >= WARM_UP:
                 times[name].append(1e3 * (time.perf_counter() - before))
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def medians_ms(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    times = times_ms(candidates, rounds)
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def paired_ratio(times: Times, yardstick: Times) -> tuple[float, float, float]:
+    """Quartiles of the ratios round by round: the median, then the first and the third.
+
+    A machine that others slow down for seconds has two medians; within a round it has one speed.
+    """
+    first, middle, third = np.percentile(times / yardstick, (25, 50, 75))
+    return float(middle), float(first), float(third)
 
 
 def litert_call(path: Path, threads: int) -> Callable[[], Any]:

@@ -29,7 +29,7 @@ M = TypeVar("M", bound=nn.Module)
 PIXELS_PER_CHANNEL = 2
 """From how many on one product for all heads is the faster one: its size is that of the channels
 squared. OpenVINO in bfloat16, of the time with one for each head: B1's classifier at 224x224 (0.2
-and 1.5 pixels per channel) 1.18, L1's segmenter at 512x1024 (1) 1.03, B1's (2 and 16) 0.94."""
+and 1.5 pixels per channel) 1.09, L1's segmenter at 512x1024 (1) 1.03, B1's (2 and 16) 0.91."""
 
 
 class ImageModel(nn.Module):

@@ -45,4 +45,5 @@ class FusionHead(nn.Module):
         coarse, middle, fine = (
             resize(project(level), size_hw) for project, resize, level in levels
         )
+        # A runtime keeps the first one's memory layout: the finest is a convolution's output.
         return self.blocks(fine + coarse + middle)  # type: ignore[no-any-return]
