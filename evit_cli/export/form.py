@@ -22,6 +22,8 @@ class Form:
         uint8: the input is uint8, otherwise float32; 0 to 255 in either.
         outputs_last: classes are the last dimension of the output.
         free_size: height and width are not fixed.
+        whole_rows: the mean is subtracted from whole rows of channels-last input, since CPUs are
+            slow over three channels at a time; delegates for phones expect images.
         scaled_norms: layer norms of a SAM model whose every intermediate float16 can hold.
     """
 
@@ -31,4 +33,5 @@ class Form:
     uint8: bool = True
     outputs_last: bool = False
     free_size: bool = False
+    whole_rows: bool = False
     scaled_norms: bool = False

@@ -40,7 +40,7 @@ class ImageModel(nn.Module):
             takes the image is changed.
         preprocess: mean and deviation.
         form: of input and output.
-        size_hw: of the input; of no matter where it is free.
+        size_hw: of the input; does not matter where it is free.
     """
 
     mean: Tensor
@@ -60,9 +60,9 @@ class ImageModel(nn.Module):
             assert isinstance(layer.weight, Tensor)
             layer.weight.data = layer.weight.data * scale
         mean = 255 * torch.tensor(preprocess.mean_rgb)
-        self.by_row = form.channels_last and not form.free_size
+        self.by_row = form.whole_rows and form.channels_last and not form.free_size
         if self.by_row:
-            mean = mean.repeat(size_hw.width)  # three channels at a time are slow in runtimes
+            mean = mean.repeat(size_hw.width)
         self.register_buffer("mean", mean if form.channels_last else mean.view(3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:

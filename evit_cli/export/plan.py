@@ -282,13 +282,15 @@ def _form(
     attention, attention_why = _attention(backend, precision, request.batch)
     note(Choice("input", f"{'float32' if floats else 'uint8'} {layout}", f"{why}; {dtype_why}"))
     note(Choice("attention", f"by {attention}", attention_why))
+    litert_cpu = backend is Backend.TFLITE and precision is Precision.FP32
     return Form(
         attention=attention,
-        strips=backend is Backend.TFLITE and precision is Precision.FP32,
+        strips=litert_cpu,
         channels_last=layout == "NHWC",
         uint8=not floats,
         outputs_last=backend is Backend.TFLITE,
         free_size=free,
+        whole_rows=litert_cpu or backend in (Backend.OPENVINO, Backend.ONNX),
     )
 
 

@@ -49,7 +49,14 @@ def forms(large: bool) -> list[Form]:
             Form(free_size=True),
         ]
     return [
-        Form(attention, strips, channels_last=strips == free, outputs_last=strips, free_size=free)
+        Form(
+            attention,
+            strips,
+            channels_last=strips == free,
+            outputs_last=strips,
+            free_size=free,
+            whole_rows=attention != "means",
+        )
         for attention in ATTENTIONS
         for strips, free in product((False, True), repeat=2)
     ]

@@ -104,7 +104,7 @@ FORMS = [
     Form(),
     Form("sums", channels_last=False),
     Form("tokens", strips=True, outputs_last=True),
-    Form("blocks"),
+    Form("blocks", whole_rows=True),
     Form(free_size=True, uint8=False),
 ]
 
