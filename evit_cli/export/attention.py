@@ -7,7 +7,9 @@ function of the same weights, rearranged:
 - the aggregation's 1x1 convolution of v is linear, and what follows it up to the projection is
   linear in v too, so it moves into the projection's weights;
 - the context (sum over pixels of k v^T) is multiplied with the projection while it is small,
-  which spares a product over all pixels and a transpose.
+  which spares a product over all pixels and a transpose;
+- the queries of all scales lie side by side: one product gives the denominators of all heads, one
+  more the projected output.
 
 They differ in the heads. `TokenAttention` has a small product for each, with the fewest
 multiplications; `BlockAttention` has one large product for all, whose parts between different heads

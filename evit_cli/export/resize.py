@@ -90,7 +90,8 @@ class MatrixResize(nn.Module):
         batch, channels, height, width = x.shape
         if batch > 1:
             return self.rows @ x @ self.columns.T
-        # Channels last and few dimensions: LiteRT then transposes nothing.
+        # Channels last and few dimensions: LiteRT then transposes nothing, nor does OpenVINO if the
+        # image is turned before it loses a dimension.
         y = self.columns @ x.permute(0, 2, 3, 1)[0]  # (h, W, C)
         y = self.rows @ y.reshape(height, width * self.factor * channels)
         y = y.reshape(1, height * self.factor, width * self.factor, channels)
